@@ -1,0 +1,161 @@
+"""Configuration of one CRPA run."""
+
+import dataclasses
+
+from experiments.options import ConfigError, option, validate
+from tff_attacks.data import datasets
+from tff_attacks.data import partition as partition_lib
+
+SUMMARY = """\
+Runs the combined reconstruction and poisoning attack on a federation. One client trains a GAN \
+against the global model to reconstruct class G, which it has never seen, labels the images with \
+class T and trains on them.
+Watch the accuracy and the attack accuracy (the share of G test images that the global model calls \
+T) while it runs; read summary.json, metrics.csv and images/ in the results folder afterwards."""
+
+
+@dataclasses.dataclass
+class CRPAConfig:
+  """Options of `python -m experiments.crpa`."""
+
+  preset: str = option(
+    "quick",
+    "Values for every option that is not given: quick runs in minutes on the embedded digits, "
+    "small on MNIST-sized data, paper is the published setting.",
+    choices=("quick", "small", "paper"),
+  )
+  # The data and who holds it.
+  dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
+  data_dir: str | None = option(
+    None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
+  )
+  num_clients: int = option(10, "Clients; all take part in every round.", at_least=2)
+  partition: str = option(
+    "dirichlet",
+    "Who holds what: Dirichlet(alpha), one class per client, two classes per client (shards), or "
+    "all classes alike (iid).",
+    choices=partition_lib.NAMES,
+  )
+  alpha: float = option(
+    0.0, "Concentration of partition=dirichlet; 0 is one class per client.", at_least=0
+  )
+  images_per_class: int = option(
+    500, "Training images of each class, over all clients together.", at_least=1
+  )
+  max_draws: int = option(
+    10_000,
+    "Dirichlet partitions to draw before giving up the search for a client that is fit to be the "
+    "adversary.",
+    at_least=1,
+  )
+  # The federation.
+  model: str = option("crpa", "Global model: crpa or your own package.module:function.")
+  rounds: int = option(60, "Rounds.", at_least=1)
+  batch_size: int = option(25, "Images in a step, of local training and of the GAN.", at_least=1)
+  local_epochs: int = option(1, "Passes over the local data in a round.", at_least=1)
+  optimizer: str = option(
+    "adam", "Local optimizer; its state persists over the rounds.", choices=("adam", "sgd")
+  )
+  learning_rate: float = option(1e-3, "Of the local optimizer.", above=0)
+  aggregator: str = option(
+    "mean",
+    "How the server combines updates.",
+    choices=("mean", "examples_weighted_mean"),
+  )
+  warm_up_epochs: int = option(
+    0, "Epochs of central training on 3,000 images before the first round.", at_least=0
+  )
+  # The attack.
+  attack: str = option(
+    "crpa", "What the adversary does; none is the control.", choices=("crpa", "none")
+  )
+  reconstruct: int = option(4, "Class G, which the adversary reconstructs.", at_least=0)
+  poison: int = option(9, "Class T, which the global model shall call G.", at_least=0)
+  adversary: str = option(
+    "clean",
+    "Which client attacks: clean takes the first one that is fit, original follows the published "
+    "code (client 0, or 3 if T is 0, whatever it holds), or the index of a fit client.",
+  )
+  adversary_lacks: str = option(
+    "both",
+    "What makes a client fit: it holds neither G nor T (both), no G (reconstruct, as in the "
+    "published code), or anything (none).",
+    choices=partition_lib.LACKS,
+  )
+  free_rider: bool = option(False, "The adversary has no data of its own.")
+  poison_images: int = option(50, "Generated images among its data.", at_least=1)
+  generated_label: str = option(
+    "poison",
+    "Their label: T (poison), the additional class C (extra: reconstruction alone), or a fixed "
+    "random one other than G.",
+    choices=("poison", "extra", "random"),
+  )
+  start_round: int = option(0, "First round, from 0, in which the attack may start.", at_least=0)
+  start_accuracy: float = option(
+    0.0, "The attack starts once test accuracy was above this.", at_least=0
+  )
+  generator: str = option("crpa", "Generator: crpa or your own package.module:function.")
+  generator_steps: int = option(
+    0, "GAN steps in a round; 0 is one pass over its own images.", at_least=0
+  )
+  generator_optimizer: str = option(
+    "sgd", "Optimizer of the generator (adam with beta_1 0.5).", choices=("adam", "sgd")
+  )
+  generator_learning_rate: float = option(1e-3, "Of the generator.", above=0)
+  discriminator_learning_rate: float = option(
+    1e-4, "Of the SGD of the discriminator; 0 keeps it as downloaded.", at_least=0
+  )
+  total_variation: float = option(
+    0.0,
+    "Weight of a smoothness prior (mean absolute difference of neighbouring pixels) in the "
+    "generator's loss; 0 is the published attack.",
+    at_least=0,
+  )
+  # The run.
+  seed: int = option(0, "Same config and seed, same result.", at_least=0)
+  image_every: int = option(5, "Rounds between two pictures with their scores.", at_least=1)
+  checkpoint_every: int = option(5, "Rounds between two checkpoints.", at_least=1)
+  output_dir: str | None = option(
+    None, "Results folder, new or empty; null is results/crpa/<date and time>."
+  )
+  resume: str | None = option(
+    None, "Results folder of an unfinished run to go on with; every other option is its own."
+  )
+
+
+def check(config: CRPAConfig) -> None:
+  """Checks what can be checked without reading data or importing TensorFlow.
+
+  Raises:
+    ConfigError: If a value, or a combination, cannot be run.
+  """
+  validate(config)
+  num_classes = datasets.NUM_CLASSES[config.dataset]
+  for field in ("reconstruct", "poison"):
+    if getattr(config, field) >= num_classes:
+      raise ConfigError(
+        f"{field}: {getattr(config, field)} is not a class of {config.dataset}; allowed: 0 to "
+        f"{num_classes - 1}"
+      )
+  if config.reconstruct == config.poison:
+    raise ConfigError(f"poison: must differ from reconstruct, both are {config.poison}")
+  if config.alpha and config.partition != "dirichlet":
+    raise ConfigError(f"alpha: only for partition=dirichlet, not {config.partition}")
+  clients = map(str, range(config.num_clients))
+  if config.adversary not in ("clean", "original", *clients):
+    raise ConfigError(
+      f"adversary: {config.adversary!r} is not allowed; allowed: clean, original, or 0 to "
+      f"{config.num_clients - 1}"
+    )
+  if config.adversary == "original" and config.num_clients < 4:
+    raise ConfigError("num_clients: adversary=original needs at least 4")
+  if config.seed >= 2**32:
+    raise ConfigError("seed: must be below 2**32")
+  if config.start_accuracy >= 1:
+    raise ConfigError("start_accuracy: must be below 1, accuracy never exceeds it")
+  if config.start_round >= config.rounds:
+    raise ConfigError(
+      f"start_round: {config.start_round} is never reached; allowed: 0 to {config.rounds - 1}"
+    )
+  if config.free_rider and config.generator_steps == 0:
+    raise ConfigError("generator_steps: must be given with free_rider, which has no own images")

@@ -1,0 +1,199 @@
+"""The CRPA run itself: rounds, measurements, pictures and the summary."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from PIL import Image
+
+from experiments import crpa_setup, program
+from experiments.crpa_config import CRPAConfig
+from experiments.options import ConfigError
+from models import judge as judge_lib
+from tff_attacks import keras_state
+from tff_attacks.data import partition
+from tff_attacks.metrics import classification, reconstruction
+from tff_attacks.plots import crpa as plots
+from tff_attacks.runtime import worker as worker_lib
+from tff_attacks.simulation import checkpoints as checkpoints_lib
+from tff_attacks.simulation import evaluation, loop
+from tff_attacks.simulation import results as results_lib
+
+_JUDGED = 100
+_SHOWN = 24
+
+
+def run(config: CRPAConfig, setup: crpa_setup.Setup, results: results_lib.Results) -> int:
+  """Runs the rounds that are still to do and returns the exit status."""
+  print(f"Results: {results.folder}")
+  split = setup.split
+  results.write_json(
+    "partition",
+    {
+      "adversary": split.adversary,
+      "adversary_holds": split.table[split.adversary].tolist(),
+      "draws": split.draws,
+      "table": split.table.tolist(),
+    },
+  )
+  checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
+  observer = Observer(config, setup, results)
+  with worker_lib.worker() as worker:
+    server, clients = crpa_setup.initial_states(config, setup)
+    try:
+      progress = loop.restore(checkpoints, server, clients)
+    except ValueError as error:
+      raise ConfigError(f"resume: {error}") from error
+    observer.resume(progress.rounds)
+    progress = loop.simulate(
+      setup.federation.process,
+      progress,
+      setup.data,
+      config.rounds,
+      observer.evaluate,
+      observer.on_round,
+      checkpoints,
+      config.checkpoint_every,
+    )
+    environment = results_lib.environment([os.getpid(), worker.pid])
+  if progress.rounds < config.rounds:
+    print(
+      f"Interrupted after {progress.rounds} of {config.rounds} rounds. Go on with:\n"
+      f"  python -m experiments.crpa resume={results.folder}"
+    )
+    return program.INTERRUPTED
+  summary = observer.finish(progress) | environment
+  results.write_json("summary", summary)
+  print(sentence(config, split, summary))
+  print(f"Pictures: {results.images}")
+  return 0
+
+
+class Observer:
+  """Measures each round and writes what it leaves behind."""
+
+  def __init__(self, config: CRPAConfig, setup: crpa_setup.Setup, results: results_lib.Results):
+    self._config = config
+    self._setup = setup
+    self._results = results
+    self._attack_accuracies = []
+    dataset = setup.dataset
+    self._evaluate = evaluation.build_evaluation(setup.model_fn, setup.loss_fn, dataset.test)
+    self._generator = keras_state.build(setup.generator_fn)
+    self._noise = tf.random.stateless_normal(
+      [_JUDGED, *self._generator.input_shape[1:]], seed=[config.seed, 1]
+    )
+    if config.attack == "crpa":
+      train = dataset.train
+      judge = judge_lib.train(train.images, train.labels, dataset.num_classes, config.seed)
+      self._classify = lambda images: judge.predict(images, 500, verbose=0).argmax(axis=1)
+      self._judge_accuracy = float(
+        np.mean(self._classify(dataset.test.images) == dataset.test.labels)
+      )
+
+  def resume(self, completed_rounds: int) -> None:
+    """Takes up the measurements of the rounds that are done already."""
+    if completed_rounds:
+      metrics = pd.read_csv(self._results.folder / "metrics.csv", float_precision="round_trip")
+      self._attack_accuracies = metrics["attack_accuracy"][:completed_rounds].tolist()
+
+  def evaluate(self, server, clients) -> dict[str, float]:
+    """Measures the global model."""
+    config = self._config
+    loss, confusion = self._evaluate(server.weights)
+    attack_accuracy = classification.attack_accuracy(confusion, config.reconstruct, config.poison)
+    self._attack_accuracies.append(attack_accuracy)
+    history = self._attack_accuracies
+    self._results.release("confusion", {"confusion": confusion}, len(history) - 1)
+    return {
+      "test_loss": loss,
+      "test_accuracy": classification.accuracy(confusion),
+      "attack_accuracy": attack_accuracy,
+      "average_attack_accuracy": classification.average_attack_accuracy(history),
+      "attack_accuracy_ema": classification.exponential_moving_average(history)[-1],
+      **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
+    }
+
+  def on_round(self, round_number, server, clients, metrics) -> None:
+    """Writes the round's metrics and, now and then, a picture with its scores."""
+    del server
+    self._results.release("metrics", metrics, round_number)
+    last = round_number + 1 == self._config.rounds
+    if self._config.attack == "crpa" and (
+      last or (round_number + 1) % self._config.image_every == 0
+    ):
+      self._judge(round_number, clients)
+
+  def _judge(self, round_number, clients) -> None:
+    images = self._generate(clients)
+    train = self._setup.dataset.train
+    quality = reconstruction.quality(
+      images, train.images, train.labels, self._config.reconstruct, self._classify
+    )
+    self._results.release("reconstruction", quality._asdict(), round_number)
+    pixels = (plots.grid(images[:_SHOWN], _SHOWN // 2) * 255).astype(np.uint8)
+    picture = Image.fromarray(pixels.squeeze())
+    picture.save(self._results.images / f"round_{round_number + 1:04d}.png")
+
+  def _generate(self, clients) -> np.ndarray:
+    state = clients[self._setup.split.adversary].attack
+    keras_state.assign(
+      self._generator, tf.nest.map_structure(lambda slot: slot[0], state.generator)
+    )
+    return self._generator(self._noise, training=False).numpy()
+
+  def finish(self, progress: loop.Progress) -> dict[str, object]:
+    """Draws the figures and returns the summary."""
+    config, dataset = self._config, self._setup.dataset
+    folder = self._results.folder
+    metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+    summary = {
+      **metrics.iloc[-1].drop("seconds").to_dict(),
+      "round": config.rounds - 1,
+      "best_test_accuracy": metrics["test_accuracy"].max(),
+      "best_attack_accuracy": metrics["attack_accuracy"].max(),
+      "seconds_per_round": float(metrics["seconds"].median()),
+      "seed": config.seed,
+      "runtime": "worker",
+      "device": "CPU",
+    }
+    if config.attack == "crpa":
+      test = dataset.test
+      np.savez_compressed(
+        folder / "reconstructions.npz",
+        generated=self._generate(progress.clients),
+        real=test.images[test.labels == config.reconstruct][:_JUDGED],
+      )
+      quality = pd.read_csv(folder / "reconstruction.csv").iloc[-1].drop("round")
+      summary["reconstruction"] = quality.to_dict() | {"judge_accuracy": self._judge_accuracy}
+      adversary = progress.clients[self._setup.split.adversary]
+      summary["attack_started"] = bool(adversary.attack.started[0])
+    plots.draw_all(folder, config.reconstruct, config.poison)
+    return summary
+
+
+def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
+  """What happened, in one sentence."""
+  source, target = config.reconstruct, config.poison
+  called = (
+    f"the global model called up to {summary['best_attack_accuracy']:.0%} of the test images of "
+    f"class {source} a {target} (AAA {summary['average_attack_accuracy']:.2f}, test accuracy at "
+    f"best {summary['best_test_accuracy']:.2f}, at the end {summary['test_accuracy']:.2f})"
+  )
+  if config.attack == "none":
+    return f"Without any attack, {called}."
+  if not summary["attack_started"]:
+    return f"The attack never started, and {called}."
+  held = split.table[split.adversary, source]
+  quality = summary["reconstruction"]
+  success = quality["recognised"] >= 0.4 and quality["correlation"] > quality["other_correlation"]
+  return (
+    f"Client {split.adversary}, which {f'held {held} images' if held else 'never held any image'} "
+    f"of class {source}, {'' if success else 'tried to '}reconstruct{'ed' if success else ''} it: "
+    f"an independent classifier recognises {quality['recognised']:.0%} of its images, their mean "
+    f"correlates {quality['correlation']:.2f} with the class (with any other at most "
+    f"{quality['other_correlation']:.2f}), diversity {quality['diversity']:.2f}; meanwhile "
+    + called
+    + "."
+  )

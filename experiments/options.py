@@ -1,0 +1,108 @@
+"""Options of an experiment: one dataclass field each, with its help and its limits.
+
+The same field gives Hydra its type, `--help` its line and bad input its message.
+"""
+
+import dataclasses
+import math
+import textwrap
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+
+class ConfigError(ValueError):
+  """A configuration that cannot be run; the message names the field and what is allowed."""
+
+
+def option(
+  default: Any,
+  text: str,
+  choices: Sequence[str] | None = None,
+  at_least: float | None = None,
+  above: float | None = None,
+) -> Any:
+  """A dataclass field with its help text and limits.
+
+  Args:
+    default: Default value.
+    text: What it means, with its unit.
+    choices: Allowed values.
+    at_least: Lowest allowed value.
+    above: Every value must be above this one.
+
+  Returns:
+    The field.
+  """
+  limits = {"choices": choices, "at_least": at_least, "above": above}
+  return dataclasses.field(default=default, metadata={"text": text, **limits})
+
+
+def validate(config: Any) -> None:
+  """Checks every field of a config against its own limits.
+
+  Raises:
+    ConfigError: At the first field that breaks them.
+  """
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    allowed = _allowed(field)
+    if value is None or not allowed:
+      continue
+    limits = field.metadata
+    if (
+      (isinstance(value, float) and not math.isfinite(value))
+      or (limits["choices"] and value not in limits["choices"])
+      or (limits["at_least"] is not None and not value >= limits["at_least"])
+      or (limits["above"] is not None and not value > limits["above"])
+    ):
+      raise ConfigError(f"{field.name}: {value!r} is not allowed; allowed: {allowed}")
+
+
+def _allowed(field: dataclasses.Field) -> str:
+  if field.metadata.get("choices"):
+    return ", ".join(field.metadata["choices"])
+  if field.metadata.get("at_least") is not None:
+    return f"{field.metadata['at_least']} or more"
+  if field.metadata.get("above") is not None:
+    return f"above {field.metadata['above']}"
+  return ""
+
+
+def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]) -> str:
+  """The text of `--help`.
+
+  Args:
+    config_class: Dataclass of `option` fields.
+    name: How the program is called.
+    summary: What it does.
+    presets: For each preset its values by option; the first is the default.
+
+  Returns:
+    A manual page, at most 80 columns wide.
+  """
+  width = 78
+  default = next(iter(presets), None)
+  lines = ["NAME", f"  {name}", "", "DESCRIPTION"]
+  lines += [textwrap.indent(textwrap.fill(part, width - 2), "  ") for part in summary.split("\n")]
+  lines += ["", "USAGE", f"  python -m {name} [option=value ...]", "", "OPTIONS"]
+  types = typing.get_type_hints(config_class)
+  for field in dataclasses.fields(config_class):
+    value = presets.get(default, {}).get(field.name, field.default)
+    kind = getattr(types[field.name], "__name__", str(types[field.name]))
+    allowed = _allowed(field)
+    head = f"  {field.name}={'null' if value is None else value}"
+    lines.append(f"{head}  ({kind}{': ' + allowed if allowed else ''})")
+    lines += textwrap.wrap(
+      field.metadata["text"], width, initial_indent="      ", subsequent_indent="      "
+    )
+    by_preset = {p: values.get(field.name, field.default) for p, values in presets.items()}
+    others = {p: other for p, other in by_preset.items() if other != value}
+    if others and field.name != "preset":
+      lines.append("      " + ", ".join(f"{p}: {v}" for p, v in others.items()))
+  lines += [
+    "",
+    "EXIT STATUS",
+    "  0 done; 2 bad input, refused before any work; 130 interrupted, can be resumed",
+  ]
+  return "\n".join(lines)

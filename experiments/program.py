@@ -1,0 +1,93 @@
+"""How every experiment script starts: Hydra, help, and exit statuses."""
+
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core import config_store
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments import options
+
+_CONF = pathlib.Path(__file__).parent / "conf"
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(name: str, config_class: type, summary: str, run: Callable[[Any], int]) -> None:
+  """Runs an experiment from the command line and exits with its status.
+
+  Args:
+    name: The module's name; its last part names `conf/<part>.yaml`.
+    config_class: Dataclass of `options.option` fields.
+    summary: What it does, for `--help`.
+    run: (config) -> exit status. Raises `ConfigError` at bad input.
+  """
+  script = name.rpartition(".")[2]
+  if {"-h", "--help"} & set(sys.argv[1:]):
+    print(options.manual(config_class, name, summary, _presets(script)))
+    return
+  config_store.ConfigStore.instance().store(f"{script}_schema", config_class)
+  started = False
+
+  @hydra.main(version_base="1.3", config_path=str(_CONF), config_name=script)
+  def job(config):
+    nonlocal started
+    started = True
+    try:
+      status = run(OmegaConf.to_object(config))
+    except options.ConfigError as error:
+      print(f"error: {error}", file=sys.stderr)
+      status = BAD_INPUT
+    except KeyboardInterrupt:
+      print("Interrupted; what was saved can be resumed.", file=sys.stderr)
+      status = INTERRUPTED
+    except Exception:
+      traceback.print_exc()  # Hydra would hide it.
+      status = 1
+    sys.exit(status)
+
+  try:
+    job()
+  except SystemExit as error:
+    # Hydra ends with 1 when it cannot read the command line or the files.
+    sys.exit(error.code if started else BAD_INPUT if error.code else 0)
+
+
+def read_config(config_class: type, folder: str) -> Any:
+  """Returns the config of a results folder that `resume=` names.
+
+  Raises:
+    ConfigError: If the folder holds none, or other options were given, too.
+  """
+  others = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+  if others:
+    raise options.ConfigError(
+      f"resume: the run keeps its own options; leave out {', '.join(others)}"
+    )
+  path = pathlib.Path(folder) / "config.yaml"
+  try:
+    config = OmegaConf.to_object(
+      OmegaConf.merge(OmegaConf.structured(config_class), OmegaConf.load(path))
+    )
+  except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+    raise options.ConfigError(f"resume: {path} cannot be read: {error}") from error
+  config.output_dir = folder
+  return config
+
+
+def _presets(script: str) -> dict[str, dict[str, Any]]:
+  """Values of each preset, the default one first; none if the script has no presets."""
+  defaults = yaml.safe_load((_CONF / f"{script}.yaml").read_text())["defaults"]
+  chosen = [e["preset"] for e in defaults if isinstance(e, dict) and "preset" in e]
+  if not chosen:
+    return {}
+  files = sorted((_CONF / "preset").glob("*.yaml"), key=lambda file: file.stem != chosen[0])
+  return {file.stem: yaml.safe_load(file.read_text()) for file in files}

@@ -1,0 +1,1 @@
+"""Keras models, one family a file, and their registry."""

@@ -1,0 +1,118 @@
+"""Models by name: ours, or a user's own as `package.module:function`."""
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from models import crpa
+
+GLOBAL_MODELS = {"crpa": crpa.discriminator}
+"""Each is (image shape, number of classes C) -> Keras model with C or C + 1 outputs."""
+
+GENERATORS = {"crpa": crpa.generator}
+"""Each is (image shape) -> Keras model from noise to images in [-1, 1]."""
+
+
+class Contract(NamedTuple):
+  """What the federation needs to know of a global model.
+
+  Attributes:
+    num_outputs: C, or C + 1 with a class for generated images.
+    from_logits: Whether the outputs are logits rather than probabilities.
+  """
+
+  num_outputs: int
+  from_logits: bool
+
+
+def find(kind: str, name: str, known: dict[str, Callable[..., tf.keras.Model]]):
+  """Returns the function that builds a model.
+
+  Args:
+    kind: The option's name, for messages.
+    name: A key of `known` or `package.module:function`.
+    known: Functions by name.
+
+  Raises:
+    ValueError: If there is no such function.
+  """
+  if name in known:
+    return known[name]
+  module, colon, function = name.partition(":")
+  if not colon:
+    raise ValueError(
+      f"{kind}: unknown {name!r}; allowed: {', '.join(known)}, or package.module:function"
+    )
+  try:
+    found = getattr(importlib.import_module(module), function)
+  except Exception as error:  # Whatever a user's module raises.
+    raise ValueError(f"{kind}: {name!r} cannot be imported: {error}") from error
+  if not callable(found):
+    raise ValueError(f"{kind}: {name!r} is no function")
+  return found
+
+
+def build(kind: str, name: str, model_fn: Callable[[], tf.keras.Model]) -> tf.keras.Model:
+  """Builds a model that may be a user's own.
+
+  Raises:
+    ValueError: If it cannot be built or is no Keras model with one input and output.
+  """
+  try:
+    model = model_fn()
+    model.input_shape, model.output_shape  # noqa: B018 (Keras raises if there are several.)
+  except Exception as error:  # Whatever a user's code raises.
+    raise ValueError(f"{kind}: {name!r} cannot be built: {error}") from error
+  return model
+
+
+def check_global_model(
+  model: tf.keras.Model, image_shape: tuple[int, int, int], num_classes: int
+) -> Contract:
+  """Checks that a model can be federated.
+
+  Args:
+    model: A built Keras model.
+    image_shape: Height, width and channels of the data.
+    num_classes: C.
+
+  Returns:
+    What it offers.
+
+  Raises:
+    ValueError: If its input or output does not fit.
+  """
+  if tuple(model.input_shape[1:]) != tuple(image_shape):
+    raise ValueError(
+      f"model: its input is {list(model.input_shape[1:])}, the images are {list(image_shape)}"
+    )
+  outputs = model.output_shape
+  if len(outputs) != 2 or outputs[1] not in (num_classes, num_classes + 1):
+    raise ValueError(
+      f"model: its output is {list(outputs)}; allowed: [None, {num_classes}] or "
+      f"[None, {num_classes + 1}]"
+    )
+  probe = np.random.default_rng(0).uniform(-1, 1, [8, *image_shape]).astype(np.float32)
+  values = model(probe, training=False).numpy()
+  if not np.isfinite(values).all():
+    raise ValueError("model: its output is not finite on images in [-1, 1]")
+  probabilities = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)
+  return Contract(outputs[1], from_logits=not probabilities)
+
+
+def check_generator(model: tf.keras.Model, image_shape: tuple[int, int, int]) -> int:
+  """Checks that a generator makes such images, and returns the size of its noise.
+
+  Raises:
+    ValueError: If its input or output does not fit.
+  """
+  if len(model.input_shape) != 2:
+    raise ValueError(f"generator: its input is {list(model.input_shape)}; allowed: [None, noise]")
+  if tuple(model.output_shape[1:]) != tuple(image_shape):
+    raise ValueError(
+      f"generator: it makes {list(model.output_shape[1:])}, the images are {list(image_shape)}"
+    )
+  return model.input_shape[1]

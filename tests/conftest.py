@@ -1,0 +1,24 @@
+import os
+import pathlib
+
+import pytest
+
+from tff_attacks.runtime import worker
+
+SHARED_DATA = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> str:
+  """Folder with mnist.npz and fashion_mnist.npz; CI must have it."""
+  if not (SHARED_DATA / "mnist.npz").exists():
+    reason = f"no MNIST at {SHARED_DATA}"
+    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+  return str(SHARED_DATA)
+
+
+@pytest.fixture(scope="module")
+def tff_worker():
+  """Runs TFF computations in a worker while the module's tests last."""
+  with worker.worker() as process:
+    yield process

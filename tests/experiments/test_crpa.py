@@ -1,0 +1,220 @@
+"""The script as a user runs it."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from PIL import Image
+
+COMMAND = [sys.executable, "-m", "experiments.crpa"]
+SHORT = ["rounds=6", "images_per_class=40", "generator_steps=3", "checkpoint_every=1"]
+
+
+def crpa(*arguments, **kwargs):
+  return subprocess.run(
+    [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=400, **kwargs
+  )
+
+
+def start(*arguments):
+  return subprocess.Popen(
+    [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+  )
+
+
+def wait_for_rounds(folder, rounds):
+  path = pathlib.Path(folder) / "metrics.csv"
+  deadline = time.monotonic() + 200
+  while time.monotonic() < deadline:
+    if path.exists() and len(path.read_text().splitlines()) > rounds:
+      return
+    time.sleep(0.05)
+  raise TimeoutError(f"{path} has not reached round {rounds}")
+
+
+def tables(folder):
+  """Every number of a run but its times."""
+  metrics, confusion, quality = (
+    pd.read_csv(folder / f"{name}.csv", float_precision="round_trip")
+    for name in ("metrics", "confusion", "reconstruction")
+  )
+  return metrics.drop(columns="seconds"), confusion, quality
+
+
+def assert_same_numbers(first, second):
+  for one, other in zip(tables(first), tables(second), strict=True):
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """An uninterrupted run, its output piped as in `| tail`."""
+  folder = tmp_path_factory.mktemp("run")
+  command = " ".join([*COMMAND, *SHORT, f"output_dir={folder}", "2>&1 | tail -n 3"])
+  result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=400)
+  assert (folder / "summary.json").exists(), result.stdout
+  return folder, result.stdout
+
+
+def test_says_what_happened_in_a_sentence(finished):
+  _, output = finished
+  assert "Client 1, which never held any image of class 0," in output
+  assert "(AAA 0." in output
+
+
+def test_leaves_a_complete_results_folder(finished):
+  folder, _ = finished
+  assert {path.name for path in folder.iterdir()} == {
+    "checkpoints", "config.yaml", "confusion.csv", "events", "images", "metrics.csv",
+    "partition.json", "reconstruction.csv", "reconstructions.npz", "summary.json",
+  }  # fmt: skip
+  metrics = pd.read_csv(folder / "metrics.csv")
+  assert metrics["round"].tolist() == list(range(6))
+  summary = json.loads((folder / "summary.json").read_text())
+  for name in ("test_loss", "test_accuracy", "attack_accuracy", "average_attack_accuracy"):
+    assert summary[name] == pytest.approx(metrics[name].iloc[-1])
+  assert summary["average_attack_accuracy"] == pytest.approx(metrics["attack_accuracy"].mean())
+  assert summary["versions"]["tensorflow"] == "2.14.1"
+  partition = json.loads((folder / "partition.json").read_text())
+  assert partition["adversary"] == 1
+  assert partition["adversary_holds"][0] == partition["adversary_holds"][6] == 0
+  assert yaml.safe_load((folder / "config.yaml").read_text())["rounds"] == 6
+  for picture in ("attack_accuracy", "confusion_matrix", "reconstructions", "round_0005"):
+    Image.open(folder / "images" / f"{picture}.png").verify()
+
+
+def test_the_attack_starts_and_the_generator_learns(finished):
+  folder, _ = finished
+  assert json.loads((folder / "summary.json").read_text())["attack_started"]
+  quality = pd.read_csv(folder / "reconstruction.csv")
+  assert quality["round"].tolist() == [4, 5]
+  assert quality["correlation"].nunique() == quality["distance_ratio"].nunique() == 2
+
+
+def test_same_config_and_seed_same_numbers(finished, tmp_path):
+  result = crpa(*SHORT, f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  assert_same_numbers(finished[0], tmp_path)
+
+
+def test_killed_with_its_newest_checkpoint_damaged_and_resumed(finished, tmp_path):
+  program = start(*SHORT, f"output_dir={tmp_path}")
+  wait_for_rounds(tmp_path, random.randint(2, 4))
+  workers = psutil.Process(program.pid).children()
+  assert workers
+  program.send_signal(signal.SIGKILL)
+  program.wait()
+  psutil.wait_procs(workers, timeout=10)
+  assert not any(worker.is_running() for worker in workers)
+  newest = max((tmp_path / "checkpoints").glob("round_?"))
+  for path in newest.rglob("variables.data*"):
+    path.write_bytes(path.read_bytes()[:100_000])
+  resumed = crpa(f"resume={tmp_path}")
+  assert resumed.returncode == 0, resumed.stderr
+  assert f"Checkpoint of round {newest.name[-1]} is unreadable" in resumed.stderr
+  assert_same_numbers(finished[0], tmp_path)
+
+
+def test_interrupted_and_resumed(finished, tmp_path):
+  program = start(*SHORT, f"output_dir={tmp_path}")
+  wait_for_rounds(tmp_path, 2)
+  program.send_signal(signal.SIGINT)
+  output, _ = program.communicate(timeout=100)
+  assert program.returncode == 130
+  assert f"resume={tmp_path}" in output
+  assert not (tmp_path / "summary.json").exists()
+  resumed = crpa(f"resume={tmp_path}")
+  assert resumed.returncode == 0, resumed.stderr
+  assert_same_numbers(finished[0], tmp_path)
+
+
+def test_a_finished_run_resumes_to_itself(finished):
+  folder, _ = finished
+  before = tables(folder)
+  assert crpa(f"resume={folder}").returncode == 0
+  for one, other in zip(before, tables(folder), strict=True):
+    pd.testing.assert_frame_equal(one, other)
+
+
+def batch_norm_model(image_shape, num_classes):
+  """A user's own model: probabilities, BatchNorm, no additional class."""
+  import tensorflow as tf
+
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input(image_shape),
+      layers.Conv2D(8, 3, strides=2),
+      layers.BatchNormalization(),
+      layers.ReLU(),
+      layers.Flatten(),
+      layers.Dense(num_classes, activation="softmax"),
+    ]
+  )
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["model=tests.experiments.test_crpa:batch_norm_model", "discriminator_learning_rate=0",
+     "alpha=0.3", "aggregator=examples_weighted_mean", "free_rider=true"],
+    ["attack=none", "partition=shards", "warm_up_epochs=2", "optimizer=sgd"],
+    ["adversary=original", "poison=0", "reconstruct=3", "generated_label=random",
+     "generator_optimizer=sgd", "generator_steps=0"],
+  ],
+  ids=["own model", "control", "original"],
+)  # fmt: skip
+def test_other_federations(arguments, tmp_path):
+  short = [option for option in SHORT if option.split("=")[0] not in " ".join(arguments)]
+  result = crpa(*short, "rounds=2", *arguments, f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  assert pd.read_csv(tmp_path / "metrics.csv").notna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["reconstruct=6"], "error: poison: must differ from reconstruct"),
+    (["images_per_class=1000"], "error: images_per_class: 1000 images of class"),
+    (["no_such_option=1"], "no_such_option"),
+    (["rounds=many"], "rounds"),
+    (["preset=other"], "preset"),
+    (["rounds"], "rounds"),
+    (["resume=/no/such/folder"], "error: resume: /no/such/folder/config.yaml cannot be read"),
+    (["resume=somewhere", "rounds=3"], "error: resume: the run keeps its own options"),
+    (["output_dir=/proc/results"], "error: output_dir:"),
+  ],
+)
+def test_bad_input_ends_with_2_and_leaves_nothing(arguments, message, tmp_path):
+  environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+  result = crpa(*arguments, cwd=tmp_path, env=environment)
+  assert result.returncode == 2, result.stderr
+  assert message in result.stderr
+  assert "Traceback" not in result.stderr
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_run_is_refused_and_kept(tmp_path):
+  (tmp_path / "config.yaml").write_text("seed: 5\n")
+  result = crpa(*SHORT, f"output_dir={tmp_path}")
+  assert result.returncode == 2
+  assert "already holds files" in result.stderr
+  assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_help_reads_like_a_manual_page():
+  result = crpa("--help")
+  assert result.returncode == 0
+  for heading in ("NAME", "DESCRIPTION", "USAGE", "OPTIONS", "EXIT STATUS"):
+    assert heading in result.stdout
+  assert "reconstruct=0  (int: 0 or more)" in result.stdout
+  assert "rounds=" in result.stdout

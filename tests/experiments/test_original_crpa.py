@@ -1,0 +1,35 @@
+import pytest
+
+from experiments import original_crpa
+from experiments.options import ConfigError
+
+KNOWN = """
+BATCH_SIZE = 250
+a = tf.keras.optimizers.SGD(learning_rate=1e-3, decay=1e-7)
+b = tf.keras.optimizers.SGD(learning_rate=1e-4, decay=1e-7)
+"""
+
+
+def checkout(folder, source):
+  (folder / "experiments").mkdir()
+  path = folder / "experiments" / "federated_gan.py"
+  path.write_text(source)
+  return path
+
+
+def test_fits_the_source_without_touching_the_file(tmp_path):
+  path = checkout(tmp_path, KNOWN)
+  config = original_crpa.OriginalConfig(original=str(tmp_path), batch_size=25)
+  source = original_crpa.load_source(config)
+  assert "BATCH_SIZE = 25\n" in source
+  assert source.count("tf.keras.optimizers.legacy.SGD") == 2
+  assert path.read_text() == KNOWN
+
+
+def test_refuses_a_missing_or_different_checkout(tmp_path):
+  config = original_crpa.OriginalConfig(original=str(tmp_path))
+  with pytest.raises(ConfigError, match=r"original: .* does not exist"):
+    original_crpa.load_source(config)
+  checkout(tmp_path, KNOWN.replace("250", "32"))
+  with pytest.raises(ConfigError, match="lacks 'BATCH_SIZE = 250'"):
+    original_crpa.load_source(config)

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tff_attacks.data import partition
+
+
+def test_one_class_each():
+  np.testing.assert_array_equal(partition.one_class(10, 10, 7), 7 * np.eye(10))
+
+
+def test_one_class_shared_by_several_clients():
+  table = partition.one_class(5, 2, 6)
+  np.testing.assert_array_equal(table, [[2, 0], [0, 3], [2, 0], [0, 3], [2, 0]])
+
+
+def test_shards_are_those_of_the_original_code():
+  table = partition.shards(10, 10, 5000)
+  for client, row in enumerate(table):
+    first = client // 2 * 2
+    assert row[[first, first + 1]].tolist() == [2500, 2500]
+    assert row.sum() == 5000
+
+
+def test_iid():
+  assert (partition.iid(10, 10, 5000) == 500).all()
+
+
+@settings(deadline=None)
+@given(
+  alpha=st.sampled_from([0.05, 0.2, 1.0, 10.0]),
+  num_clients=st.integers(1, 12),
+  num_classes=st.sampled_from([2, 10, 100]),
+  images_per_class=st.integers(1, 300),
+  seed=st.integers(0, 1000),
+)
+def test_dirichlet_fills_equal_clients_without_overdrawing(
+  alpha, num_clients, num_classes, images_per_class, seed
+):
+  rng = np.random.default_rng(seed)
+  table = partition.dirichlet(rng, alpha, num_clients, num_classes, images_per_class)
+  assert (table >= 0).all()
+  assert (table.sum(axis=0) <= images_per_class).all()
+  assert (table.sum(axis=1) == images_per_class * num_classes // num_clients).all()
+
+
+def test_alpha_sets_the_skew():
+  def largest_share(alpha):
+    table = partition.dirichlet(np.random.default_rng(0), alpha, 10, 10, 5000)
+    return (table.max(axis=1) / table.sum(axis=1)).mean()
+
+  shares = [largest_share(alpha) for alpha in (0.05, 0.5, 10, 1000)]
+  assert shares == sorted(shares, reverse=True)
+  assert shares[0] > 0.6
+  assert shares[-1] < 0.13
+
+
+def test_first_client_is_a_floored_dirichlet_draw():
+  table = partition.dirichlet(np.random.default_rng(3), 10.0, 10, 10, 50_000)
+  share = np.random.default_rng(3).dirichlet(np.full(10, 10.0))
+  np.testing.assert_allclose(table[0] / 50_000, share, atol=0.001)
+
+
+def test_fit_adversaries():
+  table = np.array([[0, 0, 5], [0, 5, 0], [5, 0, 0]])
+
+  def fit(lacks):
+    return partition.fit_adversaries(table, 0, 1, lacks).tolist()
+
+  assert (fit("both"), fit("reconstruct"), fit("none")) == ([0], [0, 1], [0, 1, 2])
+
+
+@pytest.mark.parametrize("alpha", [0.1, 10.0])
+def test_search_finds_an_adversary_without_g_and_t(alpha):
+  rng = np.random.default_rng(0)
+  split = partition.search(
+    lambda: partition.dirichlet(rng, alpha, 10, 10, 5000), 4, 9, "both", 5000
+  )
+  assert split.table[split.adversary, [4, 9]].tolist() == [0, 0]
+  assert split.draws >= 1
+  if alpha == 10:
+    assert split.draws > 5
+
+
+def test_search_for_a_given_client():
+  rng = np.random.default_rng(0)
+  split = partition.search(
+    lambda: partition.dirichlet(rng, 0.5, 10, 10, 500), 4, 9, "both", 5000, adversary=7
+  )
+  assert split.adversary == 7
+  assert split.table[7, [4, 9]].tolist() == [0, 0]
+
+
+def test_search_gives_up_with_advice():
+  with pytest.raises(ValueError, match=r"no client lacks both G and T in 3 draw.*smaller alpha"):
+    partition.search(lambda: partition.iid(10, 10, 50), 4, 9, "both", 3)
+
+
+@pytest.mark.parametrize(
+  ("reconstruct", "poison", "adversary", "holds"),
+  [(4, 9, 0, 0), (0, 1, 0, 1), (0, 5, 0, 1), (3, 0, 3, 3), (5, 0, 3, 3)],
+)
+def test_the_originals_choice_of_adversary(reconstruct, poison, adversary, holds):
+  table = partition.one_class(10, 10, 500)
+  split = partition.search(lambda: table, reconstruct, poison, "reconstruct", 1)
+  split = partition.as_original(split, poison)
+  assert split.adversary == adversary
+  assert np.flatnonzero(split.table[adversary]).tolist() == [holds]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 100), alpha=st.sampled_from([0.1, 1.0]))
+def test_assign_gives_each_image_at_most_once_and_matches_the_table(seed, alpha):
+  rng = np.random.default_rng(seed)
+  labels = rng.permutation(np.repeat(np.arange(5), 40))
+  table = partition.dirichlet(rng, alpha, 4, 5, 40)
+  owned = partition.assign(labels, table, rng)
+  everyone = np.concatenate(owned)
+  assert np.unique(everyone).size == everyone.size
+  for row, indices in zip(table, owned, strict=True):
+    np.testing.assert_array_equal(np.bincount(labels[indices], minlength=5), row)
+
+
+def test_assign_refuses_more_images_than_there_are():
+  labels = np.repeat(np.arange(10), 30)
+  with pytest.raises(ValueError, match="31 images of class 0 are needed, the training set has 30"):
+    partition.assign(labels, partition.one_class(10, 10, 31), np.random.default_rng(0))

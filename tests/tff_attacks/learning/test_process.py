@@ -1,0 +1,270 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tests import tiny
+from tff_attacks import keras_state
+from tff_attacks.attacks import attack as attack_lib
+from tff_attacks.learning import aggregation, process
+
+CLIENTS = 3
+
+
+def build(attack=None, training=None, aggregator="mean", model_fn=tiny.global_model):
+  return process.build_federation(
+    model_fn,
+    training or tiny.training(),
+    attack or attack_lib.honest(),
+    aggregation.build_aggregator(aggregator),
+  )
+
+
+def start(federation, adversary=None, seed=0, parameters=None, model_fn=tiny.global_model):
+  server = federation.initial_server(keras_state.initial_weights(model_fn, seed))
+  parameters = tiny.parameters() if parameters is None else parameters
+  clients = [
+    federation.initial_client(seed, index, parameters if index == adversary else None)
+    for index in range(CLIENTS)
+  ]
+  return server, clients
+
+
+def run(federation, server, clients, data, rounds):
+  for _ in range(rounds):
+    server, clients, _ = federation.process.next(server, list(clients), data)
+    server = server._replace(accuracy=np.float32(0.5))
+  return server, clients
+
+
+STATEFUL = {"RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt",
+            "RandomShuffle", "Multinomial", "StatefulUniform", "StatefulStandardNormalV2",
+            "RandomGamma", "RngReadAndSkip"}  # fmt: skip
+
+DATA = [tiny.images(seed, count) for seed, count in enumerate((9, 12, 5))]
+
+
+def assert_equal(first, second):
+  tf.nest.map_structure(np.testing.assert_array_equal, first, second)
+
+
+def assert_close(first, second, **tolerance):
+  tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), first, second)
+
+
+def test_type_signatures():
+  federation = build(tiny.attack())
+  signature = federation.process.next.type_signature
+  server, clients, data = signature.parameter
+  assert server.placement is tff.SERVER
+  assert clients.placement is tff.CLIENTS
+  assert data.placement is tff.CLIENTS
+  assert signature.result[0].is_equivalent_to(server)
+  assert signature.result[1].is_equivalent_to(clients)
+  assert signature.result[2].placement is tff.SERVER
+
+
+@pytest.mark.usefixtures("tff_worker")
+class TestRounds:
+  def test_equals_tffs_own_federated_averaging(self):
+    """No attack, SGD, no dropout, fixed order, weighted by examples: 5 rounds."""
+    sgd = tff.learning.optimizers.build_sgdm(0.05)
+    federation = build(
+      training=tiny.training(sgd, shuffle=False), aggregator="examples_weighted_mean"
+    )
+    server, clients = start(federation)
+    initial = server.weights
+    server, _ = run(federation, server, clients, DATA, 5)
+
+    def model_fn():
+      spec = (
+        tf.TensorSpec([None, *tiny.IMAGE_SHAPE], tf.float32),
+        tf.TensorSpec([None], tf.int32),
+      )
+      return tff.learning.models.from_keras_model(
+        tiny.global_model(), loss=tiny.LOSS_FN, input_spec=spec
+      )
+
+    reference = tff.learning.algorithms.build_weighted_fed_avg(model_fn, client_optimizer_fn=sgd)
+    state = reference.set_model_weights(reference.initialize(), initial)
+    datasets = [tf.data.Dataset.from_tensor_slices(tuple(d)).batch(tiny.BATCH_SIZE) for d in DATA]
+    for _ in range(5):
+      state = reference.next(state, datasets).state
+    expected = reference.get_model_weights(state)
+    assert_close(list(server.weights.trainable), list(expected.trainable), atol=1e-6)
+    moved = np.abs(server.weights.trainable[0] - initial.trainable[0]).max()
+    assert moved > 0.01
+
+  def test_plain_mean_ignores_the_number_of_examples(self):
+    training = tiny.training(shuffle=False)
+    federation = build(training=training)
+    server, clients = start(federation)
+    after, _ = run(federation, server, clients, DATA, 1)
+    weights = tf.nest.map_structure(tf.convert_to_tensor, server.weights)
+    model = keras_state.build(tiny.global_model)
+    updates = [
+      training.train(
+        model, weights, training.initialize(weights), tf.nest.map_structure(tf.constant, data),
+        tf.constant([0, 0]),
+      ).update
+      for data in DATA
+    ]  # fmt: skip
+    expected = tf.nest.map_structure(lambda w, *u: w + sum(u) / CLIENTS, weights, *updates)
+    assert_close(after.weights, expected, atol=1e-6)
+
+  def test_the_adversary_changes_nothing_for_honest_clients_of_its_round(self):
+    federation = build(tiny.attack())
+    server, clients = start(federation, adversary=1)
+    server = server._replace(accuracy=np.float32(0.5))
+    _, honest = start(federation)
+    attacked, with_attack, _ = federation.process.next(server, clients, DATA)
+    clean, without_attack, _ = federation.process.next(server, honest, DATA)
+    for index in (0, 2):
+      assert_equal(with_attack[index], without_attack[index])
+    assert bool(with_attack[1].attack.started[0])
+    assert np.abs(attacked.weights.trainable[0] - clean.weights.trainable[0]).max() > 1e-5
+
+  def test_client_states_persist(self):
+    federation = build(tiny.attack())
+    server, clients = start(federation, adversary=1)
+    steps = [3, 3, 2]
+    for round_number in range(1, 4):
+      server, clients = run(federation, server, clients, DATA, 1)
+      if round_number > 1:
+        steps[1] = 3 + 5 * (round_number - 1)  # 12 own + 5 generated images, batches of 4.
+      counted = [int(client.optimizer["step"]) for client in clients]
+      assert counted == [3 * round_number, steps[1], 2 * round_number]
+    assert server.round == 3
+    assert clients[0].attack.generator.trainable[0].shape[0] == 0
+    assert clients[1].attack.generator.trainable[0].shape[0] == 1
+
+  @pytest.mark.parametrize("changes", [{"steps": 0}, {"label": -1}, {"total_variation": 1.0}])
+  def test_the_attack_is_the_same_inside_and_outside_of_tff(self, changes):
+    attack, training = tiny.attack(**changes), tiny.training()
+    federation = build(attack, training)
+    server, clients = start(federation, adversary=1, parameters=attack.parameters)
+    server = server._replace(accuracy=np.float32(0.5))
+    _, inside, _ = federation.process.next(server, clients, DATA)
+    context = attack_lib.Context(server.weights, server.round, server.accuracy)
+    model = keras_state.build(tiny.global_model)
+    to_tensors = functools.partial(tf.nest.map_structure, tf.convert_to_tensor)
+    outside = process.client_round(
+      model, training, attack, attack.build(model), *map(to_tensors, (context, clients[1], DATA[1]))
+    )
+    assert_close(inside[1], outside.state, atol=1e-6)
+    moved = inside[1].attack.generator.trainable[0] - clients[1].attack.generator.trainable[0]
+    assert np.abs(moved).max() > 1e-4
+
+  def test_same_seed_same_numbers_other_seed_other_numbers(self):
+    federation = build(tiny.attack(), model_fn=lambda: tiny.global_model(dropout=0.3))
+    first, again, other = (
+      run(federation, *start(federation, adversary=1, seed=seed), DATA, 3) for seed in (1, 1, 2)
+    )
+    assert_equal(first, again)
+    assert np.abs(first[0].weights.trainable[0] - other[0].weights.trainable[0]).max() > 1e-3
+
+  def test_neither_a_seed_nor_a_pair_retraces(self):
+    traces = []
+
+    def counting_model():
+      traces.append(tf.inside_function() or not tf.executing_eagerly())
+      return tiny.global_model()
+
+    federation = build(tiny.attack(), model_fn=counting_model)
+    run(federation, *start(federation, adversary=1), DATA, 1)
+    before = sum(traces)
+    assert before > 0
+    for seed in (1, 2):
+      for reconstruct, label in ((0, 1), (2, 3)):
+        parameters = tiny.parameters(
+          reconstruct=reconstruct, label=label, poison_images=7, generator_learning_rate=0.5
+        )
+        states = start(federation, adversary=2, seed=seed, parameters=parameters)
+        _, clients = run(federation, *states, DATA, 2)
+        assert clients[2].attack.parameters.poison_images == [7]
+    assert sum(traces) == before
+
+  def test_batch_norm_travels_and_is_averaged(self):
+
+    def model_fn():
+      return tiny.global_model(batch_norm=True)
+
+    federation = build(model_fn=model_fn)
+    server, clients = start(federation, model_fn=model_fn)
+    after, _ = run(federation, server, clients, DATA, 1)
+    alone = []
+    for index, data in enumerate(DATA):
+      single, _, _ = federation.process.next(server, [clients[index]], [data])
+      alone.append(single.weights.non_trainable)
+    for averaged, *each in zip(after.weights.non_trainable, *alone, strict=True):
+      np.testing.assert_allclose(averaged, np.mean(each, axis=0), atol=1e-6)
+      assert np.abs(averaged).max() > 0
+
+  def test_a_subset_of_the_clients_can_take_part(self):
+    federation = build(tiny.attack())
+    server, clients = start(federation, adversary=1)
+    server, cohort, _ = federation.process.next(server, clients[:2], DATA[:2])
+    assert len(cohort) == 2
+
+  def test_initialize_gives_usable_weights(self):
+    server = build().process.initialize()
+    assert np.abs(server.weights.trainable[0]).max() > 0
+
+
+def test_no_leaf_draws_unseeded_randomness():
+  """Every random op of the compiled process takes its seed as an input."""
+  federation = build(tiny.attack(), model_fn=lambda: tiny.global_model(dropout=0.3))
+  ops = leaf_ops(federation.process.next)
+  assert any(op.startswith("Stateless") for op in ops)
+  assert ops & STATEFUL == set()
+
+
+def leaf_ops(computation):
+  """The op types that a computation's TensorFlow leaves execute, library functions included."""
+  found = set()
+  for leaf in messages(tff.framework.serialize_computation(computation)):
+    if leaf.DESCRIPTOR.name != "TensorFlow":
+      continue
+    graph = tf.compat.v1.GraphDef()
+    leaf.graph_def.Unpack(graph)
+    outputs = {message.tensor_name.split(":")[0] for message in messages(leaf.result)
+               if message.DESCRIPTOR.name == "TensorBinding"}  # fmt: skip
+    live = tf.compat.v1.graph_util.extract_sub_graph(graph, sorted(outputs))
+    found |= executed_ops(live.node, {f.signature.name: f.node_def for f in live.library.function})
+  return found
+
+
+def executed_ops(nodes, functions):
+  """Op types of nodes and of the functions that they call; Keras leaves others behind."""
+  ops = {node.op for node in nodes}
+  called = {
+    name
+    for node in nodes
+    for attribute in node.attr.values()
+    for name in (attribute.func.name, *(f.name for f in attribute.list.func))
+  }
+  for name in (called | ops) & functions.keys():
+    ops |= executed_ops(functions[name], functions)
+  return ops
+
+
+def messages(message):
+  """A protocol buffer and all that it contains."""
+  yield message
+  for field, value in message.ListFields():
+    if field.message_type is not None:
+      for child in value if field.label == field.LABEL_REPEATED else [value]:
+        yield from messages(child)
+
+
+def test_the_search_for_unseeded_randomness_finds_it():
+  draw = tf.function(lambda: tf.cond(tf.constant(True), lambda: tf.random.uniform([]), lambda: 0.0))
+  leaf = tff.tensorflow.computation(lambda: draw())
+  assert leaf_ops(leaf) & STATEFUL == {"RandomUniform"}
+
+
+def test_unknown_aggregator():
+  with pytest.raises(ValueError, match="unknown 'median'; allowed: mean, examples_weighted_mean"):
+    aggregation.build_aggregator("median")

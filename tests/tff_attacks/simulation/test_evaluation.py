@@ -1,0 +1,18 @@
+import numpy as np
+from sklearn import metrics
+
+from tests import tiny
+from tff_attacks import keras_state
+from tff_attacks.simulation import evaluation
+
+
+def test_equals_keras_and_scikit_learn_over_several_batches():
+  test = tiny.images(0, 1203)
+  weights = keras_state.initial_weights(tiny.global_model, 0)
+  result = evaluation.build_evaluation(tiny.global_model, tiny.LOSS_FN, test)(weights)
+  model = tiny.global_model()
+  keras_state.assign(model, weights)
+  outputs = model.predict(test.images, verbose=0)
+  np.testing.assert_allclose(result.loss, tiny.LOSS_FN(test.labels, outputs), rtol=1e-5)
+  expected = metrics.confusion_matrix(test.labels, outputs.argmax(axis=1), labels=range(4))
+  np.testing.assert_array_equal(result.confusion, expected)

@@ -1,0 +1,85 @@
+import os
+import signal
+import types
+
+import numpy as np
+import pytest
+
+from tff_attacks.learning.process import ServerState
+from tff_attacks.simulation import checkpoints as checkpoints_lib
+from tff_attacks.simulation import loop
+
+
+def counting_process(calls):
+  """Adds the accuracy that the driver wrote after the last round to the weights."""
+
+  def step(server, clients, data):
+    calls.append(data)
+    server = server._replace(
+      weights=server.weights + server.accuracy, round=np.int32(server.round + 1)
+    )
+    return server, [np.int32(client + 1) for client in clients], ()
+
+  return types.SimpleNamespace(next=step)
+
+
+START = ServerState(np.float32(0), np.zeros(0), np.int32(0), np.float32(0)), [np.int32(0)]
+
+
+def simulate(folder, rounds, calls, on_round=lambda *args: None, every=2):
+  checkpoints = checkpoints_lib.Checkpoints(folder)
+  return loop.simulate(
+    counting_process(calls),
+    loop.restore(checkpoints, *START),
+    data=["data"],
+    num_rounds=rounds,
+    evaluate=lambda server, clients: {"test_accuracy": float(server.round)},
+    on_round=on_round,
+    checkpoints=checkpoints,
+    checkpoint_every=every,
+  )
+
+
+def test_the_server_hears_of_the_accuracy_one_round_later(tmp_path):
+  calls = []
+  progress = simulate(tmp_path, 4, calls)
+  assert calls == [["data"]] * 4
+  assert progress.server.weights == 0 + 1 + 2 + 3
+  assert progress.clients == [4]
+
+
+def test_goes_on_from_the_last_checkpoint_with_the_same_result(tmp_path):
+  uninterrupted = simulate(tmp_path / "a", 7, [])
+  seen = []
+
+  def crash(round_number, server, clients, metrics):
+    seen.append(round_number)
+    if round_number == 3:
+      raise RuntimeError
+
+  with pytest.raises(RuntimeError):
+    simulate(tmp_path / "b", 7, [], crash)
+  resumed = simulate(tmp_path / "b", 7, [], lambda round_number, *_: seen.append(round_number))
+  assert seen == [0, 1, 2, 3, 2, 3, 4, 5, 6]
+  assert resumed.server.weights == uninterrupted.server.weights == 0 + 1 + 2 + 3 + 4 + 5 + 6
+
+
+def test_ctrl_c_stops_after_the_round_and_saves_it(tmp_path):
+  def interrupt(round_number, server, clients, metrics):
+    if round_number == 2:
+      os.kill(os.getpid(), signal.SIGINT)
+
+  calls = []
+  progress = simulate(tmp_path, 9, calls, interrupt, every=100)
+  assert progress.rounds == len(calls) == 3
+  assert loop.restore(checkpoints_lib.Checkpoints(tmp_path), *START).rounds == 3
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_breaks_off(tmp_path):
+  def interrupt_twice(*args):
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+
+  with pytest.raises(KeyboardInterrupt):
+    simulate(tmp_path, 3, [], interrupt_twice)

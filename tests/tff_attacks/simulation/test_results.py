@@ -1,0 +1,58 @@
+import json
+import os
+
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from tff_attacks.simulation import results as results_lib
+
+
+def test_a_new_folder_holds_its_config(tmp_path):
+  results = results_lib.create(tmp_path / "a" / "b", "seed: 1\n")
+  assert (results.folder / "config.yaml").read_text() == "seed: 1\n"
+  assert results.images.is_dir()
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+  results_lib.create(tmp_path, "")
+
+
+def test_a_used_folder_is_refused(tmp_path):
+  (tmp_path / "something").touch()
+  with pytest.raises(FileExistsError, match="already holds files"):
+    results_lib.create(tmp_path, "")
+  with pytest.raises(FileExistsError):
+    results_lib.create(tmp_path / "something", "")
+
+
+def test_rows_of_later_rounds_are_replaced_on_resume(tmp_path):
+  results = results_lib.create(tmp_path, "")
+  for round_number in range(4):
+    results.release("metrics", {"loss": 0.1 * round_number}, round_number)
+  resumed = results_lib.Results(tmp_path)
+  resumed.release("metrics", {"loss": 9.0}, 2)
+  table = pd.read_csv(tmp_path / "metrics.csv", float_precision="round_trip")
+  assert table["round"].tolist() == [0, 1, 2]
+  assert table["loss"].tolist() == [0.0, 0.1, 9.0]
+
+
+def test_metrics_are_tensorboard_events_too(tmp_path):
+  results = results_lib.create(tmp_path, "")
+  results.release("metrics", {"test_accuracy": 0.75}, 3)
+  results.release("other", {"x": 1}, 3)
+  (path,) = (tmp_path / "events").iterdir()
+  values = {
+    value.tag: (event.step, float(tf.make_ndarray(value.tensor)))
+    for event in tf.compat.v1.train.summary_iterator(os.fspath(path))
+    for value in event.summary.value
+  }
+  assert values == {"test_accuracy": (3, 0.75)}
+
+
+def test_json_and_environment(tmp_path):
+  results = results_lib.create(tmp_path, "")
+  results.write_json("summary", results_lib.environment([os.getpid()]))
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert summary["versions"]["tensorflow-federated"] == "0.87.0"
+  assert 100 < summary["peak_memory_mb"] < 100_000

@@ -1,0 +1,1 @@
+"""Attacks on federated learning, as TensorFlow Federated processes over Keras models."""

@@ -1,0 +1,1 @@
+"""Datasets and their partition among clients: arrays in, arrays out."""

@@ -1,0 +1,204 @@
+"""Who holds how much of which class.
+
+A partition is a table: `int [clients, classes]`, the number of images of each
+class that each client holds. It is drawn first, checked, saved with the run, and
+only then filled with images by `assign`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+# How many classes' absence makes a client fit to be the adversary.
+LACKS = ("both", "reconstruct", "none")
+
+
+def one_class(num_clients: int, num_classes: int, images_per_class: int) -> np.ndarray:
+  """Client k holds `images_per_class` images of class k (mod C): alpha = 0."""
+  table = np.zeros([num_clients, num_classes], int)
+  holders = np.bincount(np.arange(num_clients) % num_classes, minlength=num_classes)
+  for client in range(num_clients):
+    label = client % num_classes
+    table[client, label] = images_per_class // holders[label]
+  return table
+
+
+def shards(num_clients: int, num_classes: int, images_per_class: int) -> np.ndarray:
+  """Two neighbouring classes per client, each class split among its clients.
+
+  With 10 clients and 10 classes: clients 0 and 1 share classes 0 and 1, clients 2
+  and 3 share classes 2 and 3, and so on.
+  """
+  table = np.zeros([num_clients, num_classes], int)
+  pairs = num_classes // 2
+  holds = np.zeros([num_clients, num_classes], bool)
+  for client in range(num_clients):
+    pair = client * pairs // num_clients
+    holds[client, 2 * pair : 2 * pair + 2] = True
+  for label in range(num_classes):
+    holders = np.flatnonzero(holds[:, label])
+    if holders.size:
+      table[holders, label] = images_per_class // holders.size
+  return table
+
+
+def iid(num_clients: int, num_classes: int, images_per_class: int) -> np.ndarray:
+  """Every client holds the same number of images of every class."""
+  return np.full([num_clients, num_classes], images_per_class // num_clients)
+
+
+FIXED = {"one_class": one_class, "shards": shards, "iid": iid}
+"""Partitions without randomness, by name."""
+
+
+def dirichlet(
+  rng: np.random.Generator,
+  alpha: float,
+  num_clients: int,
+  num_classes: int,
+  images_per_class: int,
+) -> np.ndarray:
+  """One draw of class proportions from Dir(alpha), every client equally large.
+
+  Clients are filled one after another: a draw of proportions is floored and capped
+  by what remains of each class, and redrawn until the client is full; fewer than 6
+  missing images (0.6 C in general), or so few that every class's share is below one, come
+  from the fullest class. Except for the last condition, without which a large alpha never
+  ends, this is what the CRPA study's code does.
+
+  Args:
+    rng: Source of randomness.
+    alpha: Concentration, above 0; small values give skewed clients.
+    num_clients: Number of clients.
+    num_classes: Number of classes, C.
+    images_per_class: Images of each class to hand out.
+
+  Returns:
+    The table, `int [num_clients, num_classes]`.
+  """
+  remaining = np.full(num_classes, images_per_class)
+  size = images_per_class * num_classes // num_clients
+  table = np.zeros([num_clients, num_classes], int)
+  for client in range(num_clients):
+    while (missing := size - table[client].sum()) > 0:
+      drawn = np.floor(rng.dirichlet(np.full(num_classes, alpha)) * missing).astype(int)
+      if missing < 0.6 * num_classes or not drawn.any():
+        drawn = np.where(np.arange(num_classes) == np.argmax(remaining), missing, 0)
+      drawn = np.minimum(drawn, remaining)
+      table[client] += drawn
+      remaining -= drawn
+  return table
+
+
+NAMES = (*FIXED, "dirichlet")
+
+
+class Split(NamedTuple):
+  """A partition with its adversary.
+
+  Attributes:
+    table: `int [clients, classes]`, images per client and class.
+    adversary: Index of the malicious client.
+    draws: Number of tables drawn until one held a fit adversary (1 if not random).
+  """
+
+  table: np.ndarray
+  adversary: int
+  draws: int
+
+
+def fit_adversaries(table: np.ndarray, reconstruct: int, poison: int, lacks: str) -> np.ndarray:
+  """Returns the clients that hold none of the classes named by `lacks`.
+
+  Args:
+    table: `int [clients, classes]`.
+    reconstruct: Class G.
+    poison: Class T.
+    lacks: 'both' (neither G nor T), 'reconstruct' (no G, as in the CRPA study's
+      code) or 'none' (any client).
+
+  Returns:
+    Indices of clients, ascending.
+  """
+  classes = {"both": [reconstruct, poison], "reconstruct": [reconstruct], "none": []}[lacks]
+  return np.flatnonzero((table[:, classes] == 0).all(axis=1))
+
+
+def search(
+  draw: Callable[[], np.ndarray],
+  reconstruct: int,
+  poison: int,
+  lacks: str,
+  max_draws: int,
+  adversary: int | None = None,
+) -> Split:
+  """Draws tables until one has a client fit to be the adversary.
+
+  Args:
+    draw: Returns a new table at each call.
+    reconstruct: Class G.
+    poison: Class T.
+    lacks: See `fit_adversaries`.
+    max_draws: Give up after so many tables.
+    adversary: The client that shall be fit; None takes the first fit one.
+
+  Returns:
+    The first table found, and its adversary.
+
+  Raises:
+    ValueError: If none was found.
+  """
+  for count in range(1, max_draws + 1):
+    table = draw()
+    fit = fit_adversaries(table, reconstruct, poison, lacks)
+    if adversary is not None:
+      fit = fit[fit == adversary]
+    if fit.size:
+      return Split(table, int(fit[0]), count)
+  who = "no client lacks" if adversary is None else f"client {adversary} does not lack"
+  what = "both G and T" if lacks == "both" else "G"
+  raise ValueError(
+    f"partition: {who} {what} in {max_draws} draw(s). Use another adversary, a smaller alpha or a "
+    "larger max_draws, adversary_lacks=reconstruct (T may be held) or adversary_lacks=none (G may "
+    "be held, too)."
+  )
+
+
+def as_original(split: Split, poison: int) -> Split:
+  """The published code's choice of adversary, with its faults.
+
+  The client that lacks G becomes client 0, and client 0 attacks; but if T = 0, client 3
+  attacks, whatever it holds.
+  """
+  table = split.table.copy()
+  table[[0, split.adversary]] = table[[split.adversary, 0]]
+  return Split(table, 3 if poison == 0 else 0, split.draws)
+
+
+def assign(labels: np.ndarray, table: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+  """Fills a table with images, each used once.
+
+  Args:
+    labels: `int [n]`, labels of the training set.
+    table: `int [clients, classes]`.
+    rng: Source of randomness.
+
+  Returns:
+    For each client the indices of its images, shuffled.
+
+  Raises:
+    ValueError: If the table asks for more images of a class than there are.
+  """
+  owned = [[] for _ in table]
+  for label, wanted in enumerate(table.sum(axis=0)):
+    pool = rng.permutation(np.flatnonzero(labels == label))
+    if wanted > pool.size:
+      raise ValueError(
+        f"images_per_class: {wanted} images of class {label} are needed, the training set has "
+        f"{pool.size}"
+      )
+    ends = np.cumsum(table[:, label])
+    for client, (start, end) in enumerate(zip(ends - table[:, label], ends, strict=True)):
+      owned[client].append(pool[start:end])
+  return [rng.permutation(np.concatenate(parts)) for parts in owned]

@@ -1,0 +1,122 @@
+"""Keras models as functions of explicit weights and seeds.
+
+A TFF computation is a pure function, a Keras model holds variables and draws its
+own randomness. These helpers bridge the two: the weights are values that are
+assigned on entry and read on exit, and Dropout draws from a seed that is passed in.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+import tensorflow_federated as tff
+from keras.src import backend
+
+ModelFn = Callable[[], tf.keras.Model]
+ModelWeights = tff.learning.models.ModelWeights
+
+
+def initial_weights(model_fn: ModelFn, seed: int) -> ModelWeights:
+  """Builds a model eagerly and returns its initial weights.
+
+  Args:
+    model_fn: Returns a new Keras model.
+    seed: Seeds the Keras initializers (and with them the global generators).
+
+  Returns:
+    Trainable and non-trainable weights as lists of NumPy arrays.
+  """
+  tf.keras.utils.set_random_seed(seed)
+  model = model_fn()
+  return ModelWeights(
+    [v.numpy() for v in model.trainable_variables],
+    [v.numpy() for v in model.non_trainable_variables],
+  )
+
+
+def build(model_fn: ModelFn) -> tf.keras.Model:
+  """Builds a model whose weights wait to be assigned and whose layers take a seed.
+
+  Inside a TFF computation a Keras model is built anew at each call, so its
+  initializers would be run, and thrown away, for every client in every round.
+
+  Args:
+    model_fn: Returns a new Keras model.
+
+  Returns:
+    The model: all weights zero, every random layer drawing from `call`'s seed.
+  """
+
+  def zeros(next_creator, **kwargs):
+    value = kwargs["initial_value"]
+    if callable(value):
+      spec = tf.TensorSpec(kwargs["shape"], kwargs["dtype"])
+      kwargs["initial_value"] = lambda: tf.zeros(spec.shape, spec.dtype)
+    return next_creator(**kwargs)
+
+  with tf.variable_creator_scope(zeros):
+    model = model_fn()
+  for layer in _random_layers(model):
+    layer._random_generator = _SeededGenerator()
+  return model
+
+
+def call(model: tf.keras.Model, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+  """Calls a model of `build` in training mode, its randomness drawn from `seed`.
+
+  Args:
+    model: A Keras model made by `build`.
+    inputs: The batch.
+    seed: int32 `[2]`; equal seeds give equal outputs.
+
+  Returns:
+    The model's output.
+  """
+  for index, layer in enumerate(_random_layers(model)):
+    layer._random_generator.restart(fold_in(seed, index))
+  return model(inputs, training=True)
+
+
+def read(model: tf.keras.Model) -> ModelWeights:
+  """Returns the current weights as tensors."""
+  return ModelWeights(
+    [v.read_value() for v in model.trainable_variables],
+    [v.read_value() for v in model.non_trainable_variables],
+  )
+
+
+def assign(model: tf.keras.Model, weights: ModelWeights) -> None:
+  """Sets a model's weights."""
+  assign_all(model.trainable_variables, weights.trainable)
+  assign_all(model.non_trainable_variables, weights.non_trainable)
+
+
+def assign_all(variables, values) -> None:
+  """Sets each variable to its value."""
+  for variable, value in zip(variables, values, strict=True):
+    variable.assign(value)
+
+
+def fold_in(seed: tf.Tensor, data) -> tf.Tensor:
+  """Derives a new int32 `[2]` seed from a seed and an integer."""
+  return tf.random.experimental.stateless_fold_in(seed, tf.cast(data, tf.int32))
+
+
+class _SeededGenerator(backend.RandomGenerator):
+  """Keras' random generator, stateless, with the seed as a tensor."""
+
+  def __init__(self):
+    super().__init__(seed=0, rng_type=self.RNG_STATELESS)
+    self.restart(tf.constant([0, 0]))
+
+  def restart(self, seed: tf.Tensor) -> None:
+    self._tensor_seed = seed
+    self._draws = 0
+
+  def make_seed_for_stateless_op(self) -> tf.Tensor:
+    self._draws += 1
+    return fold_in(self._tensor_seed, self._draws)
+
+
+def _random_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+
+  return [layer for layer in model._flatten_layers() if hasattr(layer, "_random_generator")]

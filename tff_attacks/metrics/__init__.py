@@ -1,0 +1,1 @@
+"""Measures of attacks and of models: pure functions."""

@@ -1,0 +1,42 @@
+"""How well the global model classifies, and how far an attack has moved it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics as sklearn_metrics
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_outputs: int) -> np.ndarray:
+  """Counts predictions by true class.
+
+  Args:
+    labels: int `[n]`, true classes.
+    predictions: int `[n]`, predicted outputs.
+    num_outputs: Outputs of the model, C or C + 1.
+
+  Returns:
+    int `[num_outputs, num_outputs]`; row = true class, column = prediction.
+  """
+  return sklearn_metrics.confusion_matrix(labels, predictions, labels=range(num_outputs))
+
+
+def accuracy(confusion: np.ndarray) -> float:
+  """The share of correct predictions."""
+  return float(np.trace(confusion) / confusion.sum())
+
+
+def attack_accuracy(confusion: np.ndarray, reconstruct: int, poison: int) -> float:
+  """The share of class-G test images that the model calls T (the CRPA study, 5.2)."""
+  row = confusion[reconstruct]
+  return float(row[poison] / row.sum())
+
+
+def average_attack_accuracy(attack_accuracies: Sequence[float]) -> float:
+  """AAA: the mean attack accuracy over all rounds, the first one included."""
+  return float(np.mean(attack_accuracies))
+
+
+def exponential_moving_average(values: Sequence[float], alpha: float = 0.01) -> np.ndarray:
+  """Bias-corrected exponential moving average, as in the CRPA study's Figure 3."""
+  return pd.Series(values, dtype=float).ewm(alpha=alpha).mean().to_numpy()

@@ -1,0 +1,96 @@
+"""How much a set of reconstructions resembles the class that it should show.
+
+Several judges, since each alone is easily fooled: a classifier by an adversarial
+pattern, the mean image by a single good copy, the distance by a blur.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import distance
+
+
+class Quality(NamedTuple):
+  """Scores of a set of reconstructions of class G.
+
+  Attributes:
+    recognised: Share that an independent classifier calls G.
+    correlation: Pearson correlation of the mean reconstruction with G's mean image.
+    other_correlation: The highest such correlation with any other class.
+    distance_ratio: Mean distance of a reconstruction to its nearest real image of G,
+      relative to the same among real images of G; 1 is as near as a real one.
+    diversity: Mean distance between two reconstructions, relative to real images of G;
+      near 0 when the generator has collapsed.
+  """
+
+  recognised: float
+  correlation: float
+  other_correlation: float
+  distance_ratio: float
+  diversity: float
+
+
+def quality(
+  generated: np.ndarray,
+  real: np.ndarray,
+  labels: np.ndarray,
+  reconstruct: int,
+  classify: Callable[[np.ndarray], np.ndarray],
+  sample: int = 200,
+) -> Quality:
+  """Judges reconstructions.
+
+  Args:
+    generated: float `[n, height, width, channels]`, the reconstructions.
+    real: float `[m, height, width, channels]`, real images of all classes.
+    labels: int `[m]`, their classes.
+    reconstruct: Class G.
+    classify: Images -> int `[n]`, predictions of an independent classifier.
+    sample: Real images of G (the first ones) used for distances.
+
+  Returns:
+    The scores.
+  """
+  flat = _flatten(generated)
+  real_flat = _flatten(real)
+  correlations = class_correlations(flat, real_flat, labels)
+  of_class = real_flat[labels == reconstruct][:sample]
+  return Quality(
+    recognised=float(np.mean(classify(generated) == reconstruct)),
+    correlation=float(correlations[reconstruct]),
+    other_correlation=float(np.delete(correlations, reconstruct).max()),
+    distance_ratio=_nearest(flat, of_class) / _nearest_other(of_class),
+    diversity=float(distance.pdist(flat).mean() / distance.pdist(of_class).mean()),
+  )
+
+
+def class_correlations(generated: np.ndarray, real: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Correlates the mean reconstruction with the mean image of each class.
+
+  Args:
+    generated: float `[n, pixels]`.
+    real: float `[m, pixels]`.
+    labels: int `[m]`, from 0 to C - 1.
+
+  Returns:
+    float `[C]`, Pearson correlations (0 where an image is constant).
+  """
+  means = [real[labels == label].mean(axis=0) for label in range(labels.max() + 1)]
+  with np.errstate(invalid="ignore"):
+    matrix = np.corrcoef([generated.mean(axis=0), *means])
+  return np.nan_to_num(matrix[0, 1:])
+
+
+def _nearest(images: np.ndarray, others: np.ndarray) -> float:
+  return float(distance.cdist(images, others).min(axis=1).mean())
+
+
+def _nearest_other(images: np.ndarray) -> float:
+  distances = distance.cdist(images, images)
+  np.fill_diagonal(distances, np.inf)
+  return float(distances.min(axis=1).mean())
+
+
+def _flatten(images: np.ndarray) -> np.ndarray:
+  return images.reshape(images.shape[0], -1)

@@ -1,0 +1,112 @@
+"""The stock TFF runtime, one C++ worker process, which ends with the program.
+
+TFF starts its worker behind the first invocation and leaves it running at exit, where
+it also holds the program's standard output open. This context owns its worker.
+"""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import grpc
+import portpicker
+import tensorflow_federated as tff
+
+_BINARY = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
+_START_SECONDS = 60
+# More heaps than cores only fragment the memory of a worker that lives long.
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "MALLOC_ARENA_MAX": "1"}
+_UNLIMITED = [
+  ("grpc.max_receive_message_length", -1),
+  ("grpc.max_send_message_length", -1),
+]
+
+
+@contextlib.contextmanager
+def worker() -> Iterator[subprocess.Popen]:
+  """Runs TFF computations in a worker process for as long as the `with` block lasts.
+
+  Yields:
+    The worker's process.
+
+  Raises:
+    RuntimeError: If the worker does not start.
+  """
+  port = portpicker.pick_unused_port()
+  process = subprocess.Popen(
+    [
+      _BINARY,
+      f"--port={port}",
+      f"--max_concurrent_computation_calls={len(os.sched_getaffinity(0))}",
+    ],
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.DEVNULL,
+    env={**os.environ, **_ENVIRONMENT},
+    # Ctrl-C is for the program, which ends the round first.
+    start_new_session=True,
+    preexec_fn=_die_with_parent,
+  )
+  try:
+    with grpc.insecure_channel(f"localhost:{port}", _UNLIMITED) as channel:
+      stub = tff.framework.RemoteExecutorGrpcStub(channel)
+      _wait(process, stub)
+      with _default_context(_execution_context(stub)):
+        yield process
+  finally:
+    process.kill()
+    process.wait()
+
+
+def remove_stock_context() -> None:
+  """Replaces TFF's default context by one that refuses to run anything.
+
+  The stock one would start a worker that nobody ends, and complains at exit if unused.
+  """
+  tff.framework.set_default_context(_NoRuntime())
+
+
+class _NoRuntime(tff.framework.SyncContext):
+  def invoke(self, comp, arg):
+    del comp, arg
+    raise RuntimeError("No TFF runtime: put the call into a `with worker():` block.")
+
+
+def _execution_context(stub) -> tff.framework.SyncExecutionContext:
+  def stack(cardinalities):
+    cardinalities.setdefault(tff.CLIENTS, 0)
+    executor = tff.framework.RemoteExecutor(stub)
+    executor.set_cardinalities(cardinalities)
+    return executor
+
+  return tff.framework.SyncExecutionContext(
+    executor_fn=tff.framework.ResourceManagingExecutorFactory(stack),
+    compiler_fn=tff.backends.native.desugar_and_transform_to_native,
+    transform_args=tff.tensorflow.transform_args,
+    transform_result=tff.tensorflow.transform_result,
+  )
+
+
+@contextlib.contextmanager
+def _default_context(context):
+  stack = tff.framework.get_context_stack()
+  with stack.install(context):
+    yield
+
+
+def _wait(process: subprocess.Popen, stub) -> None:
+  deadline = time.monotonic() + _START_SECONDS
+  while not stub.is_ready:
+    if process.poll() is not None or time.monotonic() > deadline:
+      raise RuntimeError(f"The TFF worker did not start (exit status {process.poll()}).")
+    time.sleep(0.05)
+
+
+def _die_with_parent() -> None:
+  """Runs in the new process: Linux ends it when the program is killed, too."""
+  pr_set_pdeathsig = 1
+  ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

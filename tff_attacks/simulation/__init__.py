@@ -1,0 +1,1 @@
+"""The round loop with checkpoints, evaluation and the results folder."""

@@ -1,0 +1,76 @@
+"""Saving and restoring a simulation, through TFF's program state manager."""
+
+import asyncio
+import gc
+import logging
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+_KEEP = 3
+
+
+class Checkpoints:
+  """The newest states of a run, each a structure of arrays."""
+
+  def __init__(self, folder: str):
+    """Opens, or creates, the folder."""
+    self._manager = tff.program.FileProgramStateManager(
+      folder, prefix="round_", keep_total=_KEEP, keep_first=False
+    )
+
+  def save(self, state: Any, completed_rounds: int) -> None:
+    """Saves a state in place of any other of that round; old ones are removed."""
+    if completed_rounds in (asyncio.run(self._manager.get_versions()) or []):
+      asyncio.run(self._manager._remove(completed_rounds))
+    asyncio.run(self._manager.save(_pack(state), completed_rounds))
+    gc.collect()  # A SavedModel holds its arrays in reference cycles.
+
+  def restore_latest(self, template: Any) -> tuple[Any, int] | None:
+    """Returns the newest readable state and its number of completed rounds.
+
+    An unreadable one (truncated by a full disk, say) is skipped with a warning.
+
+    Args:
+      template: A state of the same structure; its values do not matter.
+
+    Returns:
+      None if nothing was ever saved.
+
+    Raises:
+      ValueError: If there are checkpoints, but none of them can be read.
+    """
+    versions = asyncio.run(self._manager.get_versions()) or []
+    for version in reversed(versions):
+      try:
+        return self._load(version, template), version
+      except Exception as error:
+        # TensorFlow raises a different type for each way a file can be damaged.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        logging.warning("Checkpoint of round %d is unreadable: %s", version, reason)
+    if versions:
+      raise ValueError(f"none of the checkpoints of rounds {versions} can be read")
+    return None
+
+  def _load(self, version: int, template: Any) -> Any:
+    return _unpack(asyncio.run(self._manager.load(version, 0)), template)
+
+
+def _pack(state: Any) -> np.ndarray:
+  """All arrays as one: the manager's SavedModel takes seconds for hundreds of them."""
+  leaves = [np.asarray(leaf).reshape(-1) for leaf in tf.nest.flatten(state)]
+  return np.concatenate([leaf.view(np.uint8) for leaf in leaves])
+
+
+def _unpack(packed: np.ndarray, template: Any) -> Any:
+  leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(template)]
+  ends = np.cumsum([leaf.nbytes for leaf in leaves])
+  if packed.size != ends[-1]:
+    raise ValueError(f"found {packed.size} bytes, expected {ends[-1]}")
+  parts = np.split(packed, ends[:-1])
+  return tf.nest.pack_sequence_as(
+    template,
+    [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)],
+  )

@@ -1,0 +1,121 @@
+"""The round loop. It drives any federation and knows nothing of any one attack."""
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_federated as tff
+import tqdm
+
+from tff_attacks.data.datasets import Images
+from tff_attacks.learning.process import ClientState, ServerState
+from tff_attacks.simulation import checkpoints as checkpoints_lib
+
+Evaluate = Callable[[ServerState, Sequence[ClientState]], dict[str, Any]]
+"""(server, clients) -> metrics, among them `test_accuracy`, which the server will send."""
+
+OnRound = Callable[[int, ServerState, Sequence[ClientState], dict[str, Any]], None]
+"""(round, server, clients, metrics): writes what a round leaves behind."""
+
+
+class Progress(NamedTuple):
+  """Where a simulation stands.
+
+  Attributes:
+    server: The server's state.
+    clients: The clients' states, by index.
+    rounds: Number of completed rounds.
+  """
+
+  server: ServerState
+  clients: list[ClientState]
+  rounds: int
+
+
+def restore(
+  checkpoints: checkpoints_lib.Checkpoints, server: ServerState, clients: list[ClientState]
+) -> Progress:
+  """Returns the newest saved progress, or the start if nothing is saved.
+
+  Raises:
+    ValueError: If there are checkpoints, but none of them can be read.
+  """
+  latest = checkpoints.restore_latest((server, clients))
+  if latest is None:
+    return Progress(server, clients, 0)
+  (server, clients), rounds = latest
+  return Progress(server, clients, rounds)
+
+
+def simulate(
+  process: tff.templates.IterativeProcess,
+  progress: Progress,
+  data: Sequence[Images],
+  num_rounds: int,
+  evaluate: Evaluate,
+  on_round: OnRound,
+  checkpoints: checkpoints_lib.Checkpoints,
+  checkpoint_every: int,
+) -> Progress:
+  """Runs rounds until `num_rounds` are complete or the user interrupts.
+
+  Args:
+    process: See `tff_attacks.learning.process`.
+    progress: Where to start.
+    data: Each client's data.
+    num_rounds: Rounds in all, those before `progress` included.
+    evaluate: Called after each round.
+    on_round: Called after each evaluation.
+    checkpoints: Where states are saved.
+    checkpoint_every: Rounds between two saves; the last round is always saved.
+
+  Returns:
+    The last state; `rounds` is below `num_rounds` if interrupted.
+  """
+  server, clients, first = progress
+  completed = first
+  with (
+    _deferred_interrupt() as interrupted,
+    tqdm.tqdm(total=num_rounds, initial=first, unit="round") as bar,
+  ):
+    for round_number in range(first, num_rounds):
+      start = time.monotonic()
+      server, clients, _ = process.next(server, clients, data)
+      clients = list(clients)
+      metrics = evaluate(server, clients)
+      server = server._replace(accuracy=np.float32(metrics["test_accuracy"]))
+      metrics["seconds"] = round(time.monotonic() - start, 3)
+      on_round(round_number, server, clients, metrics)
+      completed = round_number + 1
+      bar.set_postfix({k: f"{v:.2f}" for k, v in metrics.items() if k.endswith("accuracy")})
+      bar.update()
+      if interrupted or completed == num_rounds or completed % checkpoint_every == 0:
+        checkpoints.save((server, clients), completed)
+      if interrupted:
+        break
+  return Progress(server, clients, completed)
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM instead of breaking off; a second one breaks off."""
+  received = []
+
+  def handle(number, frame):
+    del frame
+    if received:
+      raise KeyboardInterrupt
+    received.append(number)
+    logging.warning("Interrupted: stopping after this round.")
+
+  signals = (signal.SIGINT, signal.SIGTERM)
+  previous = [signal.signal(number, handle) for number in signals]
+  try:
+    yield received
+  finally:
+    for number, handler in zip(signals, previous, strict=True):
+      signal.signal(number, handler)

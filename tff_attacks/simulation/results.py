@@ -1,0 +1,93 @@
+"""The results folder of a run, readable at every moment.
+
+config.yaml  metrics.csv  events/  checkpoints/  images/  summary.json
+"""
+
+import asyncio
+import importlib.metadata
+import json
+import os
+import pathlib
+from typing import Any
+
+import tensorflow_federated as tff
+
+_PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "keras", "numpy")
+
+
+class Results:
+  """Writes a run's files.
+
+  Attributes:
+    folder: The results folder.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str]):
+    """Opens an existing results folder, see `create`."""
+    self.folder = pathlib.Path(folder)
+    self._tables = {}
+    self._events = None
+
+  @property
+  def images(self) -> pathlib.Path:
+    """Folder of pictures."""
+    return self.folder / "images"
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """Folder of checkpoints."""
+    return self.folder / "checkpoints"
+
+  def release(self, table: str, values: dict[str, Any], round_number: int) -> None:
+    """Appends a row to `<table>.csv`; rows of this and later rounds are replaced.
+
+    Numbers of the table `metrics` also become TensorBoard events.
+    """
+    if table not in self._tables:
+      self._tables[table] = tff.program.CSVFileReleaseManager(
+        self.folder / f"{table}.csv", tff.program.CSVSaveMode.WRITE, key_fieldname="round"
+      )
+    managers = [self._tables[table]]
+    if table == "metrics":
+      self._events = self._events or tff.program.TensorBoardReleaseManager(self.folder / "events")
+      managers.append(self._events)
+    asyncio.run(tff.program.GroupingReleaseManager(managers).release(values, round_number))
+
+  def write_json(self, name: str, values: dict[str, Any]) -> None:
+    """Writes `<name>.json`, replacing it in one step."""
+    path = self.folder / f"{name}.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def create(folder: str | os.PathLike[str], config_yaml: str) -> Results:
+  """Makes a results folder with its `config.yaml`.
+
+  Raises:
+    FileExistsError: If the folder already holds files.
+    OSError: If it cannot be written.
+  """
+  path = pathlib.Path(folder)
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise FileExistsError(f"{path} already holds files")
+  (path / "images").mkdir(parents=True, exist_ok=True)
+  (path / "config.yaml").write_text(config_yaml)
+  return Results(path)
+
+
+def environment(process_ids: list[int]) -> dict[str, Any]:
+  """Versions of what the run depends on, and the peak memory of its processes so far."""
+  return {
+    "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+    "peak_memory_mb": round(sum(map(_peak_memory_mb, process_ids))),
+  }
+
+
+def _peak_memory_mb(process_id: int) -> float:
+  """Highest resident memory of a process so far (0 where the system does not tell)."""
+  status = pathlib.Path(f"/proc/{process_id}/status")
+  if not status.exists():
+    return 0.0
+  lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+  return int(lines["VmHWM"].split()[0]) / 1024
