@@ -31,14 +31,14 @@ def start(*arguments):
   )
 
 
-def wait_for_rounds(folder, rounds):
-  path = pathlib.Path(folder) / "metrics.csv"
+def wait_for_checkpoint(folder, rounds):
+  path = pathlib.Path(folder) / "checkpoints" / f"round_{rounds}"
   deadline = time.monotonic() + 200
   while time.monotonic() < deadline:
-    if path.exists() and len(path.read_text().splitlines()) > rounds:
+    if path.exists():
       return
     time.sleep(0.05)
-  raise TimeoutError(f"{path} has not reached round {rounds}")
+  raise TimeoutError(f"no {path}")
 
 
 def tables(folder):
@@ -108,7 +108,7 @@ def test_same_config_and_seed_same_numbers(finished, tmp_path):
 
 def test_killed_with_its_newest_checkpoint_damaged_and_resumed(finished, tmp_path):
   program = start(*SHORT, f"output_dir={tmp_path}")
-  wait_for_rounds(tmp_path, random.randint(2, 4))
+  wait_for_checkpoint(tmp_path, random.randint(2, 4))
   workers = psutil.Process(program.pid).children()
   assert workers
   program.send_signal(signal.SIGKILL)
@@ -126,7 +126,7 @@ def test_killed_with_its_newest_checkpoint_damaged_and_resumed(finished, tmp_pat
 
 def test_interrupted_and_resumed(finished, tmp_path):
   program = start(*SHORT, f"output_dir={tmp_path}")
-  wait_for_rounds(tmp_path, 2)
+  wait_for_checkpoint(tmp_path, 2)
   program.send_signal(signal.SIGINT)
   output, _ = program.communicate(timeout=100)
   assert program.returncode == 130

@@ -1,0 +1,173 @@
+"""Runs TFF computations in this process, on its CPU or GPU.
+
+TFF's own runtime is a worker process without any GPU support, to which every value is
+serialised. Here TFF compiles a computation, its building blocks are bound to Python,
+and its TensorFlow leaves run as functions of this process.
+
+    with in_process(device="GPU:0"):
+      state = process.initialize()
+      state = process.next(state, data).state
+
+Each call of a leaf has its own variables and tables, as in the stock runtime. Unlike
+there, a shuffled dataset argument reshuffles in every call (the stock runtime sends a
+copy and repeats one order), and op-seeded random draws go on where the call before
+stopped; stateless draws are the same everywhere.
+"""
+
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+import hashlib
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+from tensorflow_federated.python.core.impl.executors import cardinalities_utils
+
+from tff_attacks.runtime import binding, leaf, values
+from tff_attacks.runtime.intrinsics import Clients, Function
+from tff_attacks.runtime.values import Value
+
+_MAX_BOUND = 64
+
+ClientMap = Callable[[Function, Sequence[Value]], list[Value]]
+"""Applies a function to each client's argument; see `intrinsics.Clients`."""
+
+
+class InProcessContext(tff.framework.SyncContext):
+  """A TFF context that runs computations in this process."""
+
+  def __init__(
+    self,
+    device: str | None = None,
+    client_threads: int = 1,
+    keep_tensors: bool = False,
+    insecure_aggregation: bool = False,
+    default_num_clients: int = 0,
+    client_map: ClientMap | None = None,
+  ):
+    """Creates the context.
+
+    Args:
+      device: Name of a logical device, such as "GPU:0"; None leaves it to TensorFlow.
+      client_threads: Clients that run at the same time.
+      keep_tensors: Whether results are eager tensors, left where they are, instead of
+        NumPy arrays. Arguments may always be either.
+      insecure_aggregation: Whether secure sums are computed in the clear; they are
+        refused otherwise.
+      default_num_clients: Number of clients of a computation without client arguments.
+      client_map: How work at the clients runs; in threads of this process if None.
+
+    Raises:
+      ValueError: If there is no such device, or `client_threads` is below 1.
+    """
+    _check_device(device)
+    if client_threads < 1:
+      raise ValueError(f"client_threads: must be at least 1, not {client_threads}")
+    self._device = device
+    self._convert = (lambda tensor: tensor) if keep_tensors else (lambda tensor: tensor.numpy())
+    self._insecure_aggregation = insecure_aggregation
+    self._default_num_clients = default_num_clients
+    self._client_map = client_map or threads(client_threads)
+    self._bound = collections.OrderedDict()
+    self._leaves = {}
+    self._lock = threading.Lock()
+
+  def invoke(self, comp: tff.framework.ConcreteComputation, arg: Any) -> Any:
+    """See base class."""
+    type_signature = comp.type_signature
+    run = self._bind(comp)
+    num_clients = self._default_num_clients
+    if arg is not None:
+      cardinalities = cardinalities_utils.infer_cardinalities(arg, type_signature.parameter)
+      num_clients = cardinalities.get(tff.CLIENTS, num_clients)
+      arg = values.ingest(arg, type_signature.parameter, self._device)
+    clients = Clients(num_clients, self._client_map)
+    result = run({binding.CLIENTS: clients}).call(arg)
+    return values.emit(result, type_signature.result, self._convert)
+
+  def _bind(self, comp) -> binding.Closure:
+    # By identity: a computation's own hash serialises all of its graphs.
+    key = id(comp)
+    with self._lock:
+      if key not in self._bound:
+        bound = binding.bind(self._compile(comp), binding.Leaves(self._leaf, self._device))
+        self._bound[key] = (comp, bound)
+        if len(self._bound) > _MAX_BOUND:
+          self._bound.popitem(last=False)
+      self._bound.move_to_end(key)
+      return self._bound[key][1]
+
+  def _compile(self, comp):
+    if self._insecure_aggregation:
+      comp = tff.backends.test.replace_secure_intrinsics_with_bodies(comp)
+    block, _ = tff.tensorflow.replace_intrinsics_with_bodies(comp.to_building_block())
+    return tff.framework.to_call_dominant(block)
+
+  def _leaf(self, proto):
+    key = hashlib.sha256(proto.SerializeToString(deterministic=True)).digest()
+    if key not in self._leaves:
+      if self._device and "ReduceDataset" in leaf.op_types(proto):
+        logging.warning(
+          "A computation reduces a dataset, which TensorFlow does on the CPU, whatever the "
+          "device (%s). Use `for element in iter(dataset)` or arrays instead.",
+          self._device,
+        )
+      self._leaves[key] = leaf.Leaf(proto, self._device)
+    return self._leaves[key]
+
+
+class AsyncInProcessContext(tff.framework.AsyncContext):
+  """The same for `tff.program.NativeFederatedContext` and other asynchronous callers."""
+
+  def __init__(self, context: InProcessContext):
+    """Wraps a synchronous context."""
+    self._context = context
+
+  async def invoke(self, comp: tff.framework.ConcreteComputation, arg: Any) -> Any:
+    """See base class."""
+    if inspect.isawaitable(arg):
+      arg = await arg
+    return await asyncio.to_thread(self._context.invoke, comp, arg)
+
+
+@contextlib.contextmanager
+def in_process(device: str | None = None, **options) -> Iterator[InProcessContext]:
+  """Runs TFF computations in this process for as long as the `with` block lasts.
+
+  Args:
+    device: As for `InProcessContext`.
+    **options: As for `InProcessContext`.
+
+  Yields:
+    The context.
+  """
+  context = InProcessContext(device, **options)
+  with tff.framework.get_context_stack().install(context):
+    yield context
+
+
+def set_in_process_context(device: str | None = None, **options) -> None:
+  """Makes this process the default runtime of the calling thread."""
+  tff.framework.set_default_context(InProcessContext(device, **options))
+
+
+def threads(count: int) -> ClientMap:
+  """Returns a map over clients in so many threads."""
+  if count == 1:
+    return lambda function, arguments: [function.call(argument) for argument in arguments]
+  pool = concurrent.futures.ThreadPoolExecutor(count, "client")
+  return lambda function, arguments: list(pool.map(function.call, arguments))
+
+
+def _check_device(device: str | None) -> None:
+  if device is None:
+    return
+  names = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
+  if device.removeprefix("/").removeprefix("device:") not in names:
+    raise ValueError(f"device: there is no {device}; there are {', '.join(names)}")

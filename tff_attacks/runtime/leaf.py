@@ -1,0 +1,178 @@
+"""One TensorFlow leaf of a TFF computation, as a function of eager tensors.
+
+TFF serialises a `tff.tensorflow.computation` as a TensorFlow 1 graph, to be run in a
+fresh session each time. Here the graph is imported once and cut into three functions:
+make the resources (variables, tables), initialise them, run the body. Every call thus
+has resources of its own, as every session has.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import tensorflow as tf
+from tensorflow.python.eager import context as eager_context
+from tensorflow_federated.python.core.impl.utils import tensorflow_utils
+from tensorflow_federated.python.tensorflow_libs import serialization_utils
+
+# Ops that make a resource, and the forms of them that no other call can find by name.
+_ANONYMOUS = {
+  "HashTableV2": "AnonymousHashTable",
+  "MutableHashTableV2": "AnonymousMutableHashTable",
+  "MutableHashTableOfTensorsV2": "AnonymousMutableHashTableOfTensors",
+  "MutableDenseHashTableV2": "AnonymousMutableDenseHashTable",
+  "IteratorV2": "AnonymousIteratorV3",
+}
+_NAMING = ("shared_name", "container", "use_node_name_sharing")
+_RESOURCES = ("VarHandleOp", *_ANONYMOUS.values())
+_TOGETHER = 16
+_SESSIONS = itertools.count()
+_IMPORTS = itertools.count()
+
+
+class Leaf:
+  """A leaf, imported: a function of the tensors of its parameter's type, in order.
+
+  A sequence is a variant tensor.
+  """
+
+  def __init__(self, proto, device: str | None):
+    """Imports a leaf.
+
+    Args:
+      proto: A `Computation` proto that holds TensorFlow.
+      device: Name of the device to run on; None leaves the choice to TensorFlow.
+    """
+    self._device = device
+    self._takes_token = bool(proto.tensorflow.session_token_tensor_name)
+    body, parameters = _as_body(proto)
+    self._specs = [tf.TensorSpec(t.shape, t.dtype) for t in parameters]
+    self._function = _compile(body, self._specs, device)
+    self._fold = None
+
+  def __call__(self, arguments: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Runs the leaf and returns the tensors of its result's type."""
+    if self._takes_token:
+      arguments = [*arguments, tf.constant(str(next(_SESSIONS)))]
+    with tf.device(self._device):
+      return self._function(*arguments) or []
+
+  def fold(
+    self, accumulator: list[tf.Tensor], members: Sequence[list[tf.Tensor]]
+  ) -> list[tf.Tensor]:
+    """Applies a leaf of type (<U, T> -> U) to the members of T one after another.
+
+    Of many members, several go into one call: where they are small, calls are what costs.
+    """
+    together = len(members) - len(members) % _TOGETHER
+    if together and self._fold is None:
+      self._fold = _compile_fold(self, self._specs, len(accumulator), self._device)
+    with tf.device(self._device):
+      for start in range(0, together, _TOGETHER):
+        some = members[start : start + _TOGETHER]
+        accumulator = self._fold(*accumulator, *itertools.chain.from_iterable(some))
+    for member in members[together:]:
+      accumulator = self([*accumulator, *member])
+    return accumulator
+
+
+def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
+  """The leaf as a function that makes its resources anew, and its parameters."""
+  leaf = proto.tensorflow
+  graph_def = serialization_utils.unpack_graph_def(leaf.graph_def)
+  _isolate(graph_def)
+  whole = tf.compat.v1.wrap_function(
+    lambda: tf.graph_util.import_graph_def(graph_def, name=""), signature=[]
+  )
+  graph = whole.graph
+  parameters = _tensors(graph, leaf.parameter)
+  if leaf.session_token_tensor_name:
+    parameters.append(graph.get_tensor_by_name(leaf.session_token_tensor_name))
+  results = _tensors(graph, leaf.result)
+  resources = [op.outputs[0] for op in graph.get_operations() if op.type in _RESOURCES]
+  inputs = parameters + resources
+  make = whole.prune([], resources) if resources else list
+  initialize = None
+  if leaf.initialize_op:
+    initialize = whole.prune(inputs, graph.get_operation_by_name(leaf.initialize_op))
+  # A result may be a parameter, which `prune` would refuse, or stand there twice.
+  known = {id(tensor) for tensor in inputs}
+  computed = list({id(t): t for t in results if id(t) not in known}.values())
+  run = whole.prune(inputs, computed)
+
+  def body(*arguments):
+    arguments = [*arguments, *make()]
+    if initialize is not None:
+      initialize(*arguments)
+    found = {id(t): a for t, a in zip(inputs, arguments, strict=True)}
+    found |= {id(t): value for t, value in zip(computed, run(*arguments), strict=True)}
+    return [found[id(t)] for t in results]
+
+  return body, parameters
+
+
+def _compile(body, specs: Sequence[tf.TensorSpec], device: str | None):
+  """Traces a function of flat tensors."""
+  with tf.device(device):
+    function = tf.function(body, autograph=False, input_signature=specs)
+    # What a call of the concrete function ends in, after 0.1 ms of checks that TFF's
+    # types have made unnecessary.
+    return function.get_concrete_function()._inference_function
+
+
+def _compile_fold(leaf: Leaf, specs: Sequence[tf.TensorSpec], size: int, device: str | None):
+  def fold(*arguments):
+    accumulator, rest = list(arguments[:size]), iter(arguments[size:])
+    for _ in range(_TOGETHER):
+      accumulator = leaf([*accumulator, *itertools.islice(rest, len(specs) - size)])
+    return accumulator
+
+  return _compile(fold, [*specs[:size], *(specs[size:] * _TOGETHER)], device)
+
+
+def op_types(proto) -> set[str]:
+  """Types of all ops of a leaf, those in its functions included."""
+  graph_def = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
+  return {node.op for node in _nodes(graph_def)}
+
+
+def _tensors(graph: tf.Graph, binding) -> list[tf.Tensor]:
+  if binding.WhichOneof("binding") is None:
+    return []
+  names = tensorflow_utils.extract_tensor_names_from_binding(binding)
+  return [graph.get_tensor_by_name(name) for name in names]
+
+
+def _is_in(tensor: tf.Tensor, tensors: Sequence[tf.Tensor]) -> bool:
+  return any(tensor is other for other in tensors)
+
+
+def _nodes(graph_def) -> Iterator:
+  yield from graph_def.node
+  for function in graph_def.library.function:
+    yield from function.node_def
+
+
+def _isolate(graph_def) -> None:
+  """Renames, in place, whatever another leaf, or another call, could find by its name."""
+  suffix = f"_leaf{next(_IMPORTS)}"
+  renamed = {f.signature.name: f.signature.name + suffix for f in graph_def.library.function}
+  for function in graph_def.library.function:
+    function.signature.name = renamed[function.signature.name]
+  for gradient in graph_def.library.gradient:
+    gradient.function_name = renamed[gradient.function_name]
+    gradient.gradient_func = renamed[gradient.gradient_func]
+  for node in _nodes(graph_def):
+    node.op = renamed.get(node.op, node.op)
+    for value in node.attr.values():
+      for function in (value.func, *value.list.func):
+        if function.name in renamed:
+          function.name = renamed[function.name]
+    if node.op in _ANONYMOUS:
+      node.op = _ANONYMOUS[node.op]
+      for name in _NAMING:
+        node.attr.pop(name, None)
+    elif node.op == "VarHandleOp":
+      # Under this name TensorFlow makes a new, reference-counted variable each time.
+      node.attr["shared_name"].s = eager_context.anonymous_name().encode()
+    elif "shared_name" in node.attr:
+      node.attr["shared_name"].s += (node.name + suffix).encode()

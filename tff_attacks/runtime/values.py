@@ -1,0 +1,203 @@
+"""TFF values of the in-process runtime, and their way in and out.
+
+A tensor is an eager tensor; a struct is a list; a sequence is the variant tensor of a
+`tf.data.Dataset`, on the CPU; T@SERVER is the member; T@CLIENTS is a list over the
+clients, or `AllEqual`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+from tensorflow_federated.python.common_libs import structure
+from tensorflow_federated.python.core.impl.compiler import array
+from tensorflow_federated.python.core.impl.types import type_conversions
+from tensorflow_federated.python.core.impl.utils import tensorflow_utils
+
+Value = Any
+
+
+class AllEqual(NamedTuple):
+  """A value that all clients share."""
+
+  member: Value
+
+
+def fields(type_spec: tff.StructType) -> list[tuple[str | None, tff.Type]]:
+  """Names, None where there is none, and types of a struct's elements."""
+  return structure.to_elements(type_spec)
+
+
+def per_client(value: Value, num_clients: int) -> list[Value]:
+  """A federated value at clients as a list."""
+  return [value.member] * num_clients if isinstance(value, AllEqual) else value
+
+
+def ingest(value: Any, type_spec: tff.Type, device: str | None) -> Value:
+  """Converts an argument of a computation.
+
+  Args:
+    value: What the caller gave: arrays, tensors, datasets, structures of them.
+    type_spec: Its TFF type.
+    device: Where tensors are put.
+
+  Returns:
+    The value.
+
+  Raises:
+    TypeError: If the value is not of that type.
+  """
+  if isinstance(type_spec, tff.FederatedType):
+    if type_spec.all_equal:
+      member = ingest(value, type_spec.member, device)
+      return member if type_spec.placement is tff.SERVER else AllEqual(member)
+    if not isinstance(value, list | tuple):
+      raise TypeError(f"Expected a list with an element for each client, found {type(value)}.")
+    return [ingest(element, type_spec.member, device) for element in value]
+  if isinstance(type_spec, tff.StructType):
+    elements = _elements(value, type_spec)
+    return [ingest(e, t, device) for e, (_, t) in zip(elements, fields(type_spec), strict=True)]
+  if isinstance(type_spec, tff.SequenceType):
+    return _ingest_sequence(value, type_spec)
+  if isinstance(type_spec, tff.TensorType):
+    return _ingest_tensor(value, type_spec, device)
+  raise TypeError(f"A value of type {type_spec} cannot be an argument.")
+
+
+def _elements(value: Any, type_spec: tff.StructType) -> list[Any]:
+  container = structure.from_container(value)
+  names = [name for name, _ in fields(type_spec)]
+  given = structure.name_list_with_nones(container)
+  if len(given) != len(names) or any(g not in (n, None) for g, n in zip(given, names, strict=True)):
+    raise TypeError(f"A value with the elements {given} is no {type_spec}.")
+  return list(container)
+
+
+def _ingest_tensor(value: Any, type_spec: tff.TensorType, device: str | None) -> tf.Tensor:
+  dtype = type_spec.dtype.type
+  if isinstance(value, tf.Variable):
+    value = value.read_value()
+  if isinstance(value, tf.Tensor):
+    fits = value.dtype == tf.as_dtype(dtype)
+    shape = value.shape
+  else:
+    if isinstance(value, list | tuple):
+      leaves = tf.nest.flatten(value)
+      fits = all(array.is_compatible_dtype(leaf, dtype) for leaf in leaves)
+      value = np.asarray(value, dtype) if fits else value
+    else:
+      fits = array.is_compatible_dtype(value, dtype)
+    shape = tf.TensorShape(np.shape(value))
+  if not fits:
+    found = getattr(value, "dtype", type(value).__name__)
+    raise TypeError(f"Expected a tensor of dtype {np.dtype(dtype)}, found {found}.")
+  if not tf.TensorShape(type_spec.shape).is_compatible_with(shape):
+    raise TypeError(f"Expected a tensor of shape {type_spec.shape}, found {shape}.")
+  if isinstance(value, tf.Tensor):
+    return value
+  with tf.device(device):
+    return tf.convert_to_tensor(value, dtype)
+
+
+def _ingest_sequence(value: Any, type_spec: tff.SequenceType) -> tf.Tensor:
+  with tf.device("CPU:0"):
+    if isinstance(value, list):
+      value = tensorflow_utils.make_data_set_from_elements(None, value, type_spec.element)
+    if not isinstance(value, tf.data.Dataset):
+      raise TypeError(f"Expected a tf.data.Dataset or a list, found {type(value)}.")
+    found = tff.SequenceType(tff.types.tensorflow_to_type(value.element_spec))
+    if not type_spec.is_assignable_from(found):
+      raise TypeError(f"Expected {type_spec}, found {found}.")
+    return tf.data.experimental.to_variant(value)
+
+
+def emit(value: Value, type_spec: tff.Type, convert: Callable[[tf.Tensor], Any]) -> Any:
+  """Converts a result into what the caller gets.
+
+  Args:
+    value: The result.
+    type_spec: Its TFF type, with the Python containers.
+    convert: What becomes of a tensor.
+  """
+  return type_conversions.type_to_py_container(_emit(value, type_spec, convert), type_spec)
+
+
+def _emit(value, type_spec, convert):
+  if isinstance(type_spec, tff.FederatedType):
+    if isinstance(value, AllEqual):
+      return _emit(value.member, type_spec.member, convert)
+    if type_spec.placement is tff.SERVER:
+      return _emit(value, type_spec.member, convert)
+    return [_emit(member, type_spec.member, convert) for member in value]
+  if isinstance(type_spec, tff.StructType):
+    return structure.Struct(
+      (name, _emit(element, t, convert))
+      for element, (name, t) in zip(value, fields(type_spec), strict=True)
+    )
+  if isinstance(type_spec, tff.SequenceType):
+    return as_dataset(value, type_spec)
+  return convert(value)
+
+
+def as_dataset(variant: tf.Tensor, type_spec: tff.SequenceType) -> tf.data.Dataset:
+  """A sequence as a dataset whose elements are those of the type."""
+  with tf.device("CPU:0"):
+    return tf.data.experimental.from_variant(variant, element_spec(type_spec.element))
+
+
+def element_spec(type_spec: tff.Type) -> Any:
+  """The `tf.data` element spec of a type of tensors and structs."""
+  return type_conversions.type_to_tf_structure(type_spec)
+
+
+def from_element(element: Any, type_spec: tff.Type) -> Value:
+  """An element of a dataset as a value."""
+  if not isinstance(type_spec, tff.StructType):
+    return element
+  if isinstance(element, Mapping):
+    parts = [element[name] for name, _ in fields(type_spec)]
+  else:
+    parts = list(structure.from_container(element))
+  return [from_element(p, t) for p, (_, t) in zip(parts, fields(type_spec), strict=True)]
+
+
+def to_element(value: Value, type_spec: tff.Type) -> Any:
+  """A value as an element of a dataset; the inverse of `from_element`."""
+  if not isinstance(type_spec, tff.StructType):
+    return value
+  parts = [to_element(v, t) for v, (_, t) in zip(value, fields(type_spec), strict=True)]
+  named = [(name, part) for (name, _), part in zip(fields(type_spec), parts, strict=True)]
+  return type_conversions.type_to_py_container(structure.Struct(named), type_spec)
+
+
+def flatten(value: Value) -> list[tf.Tensor]:
+  """The tensors of a value of tensors, sequences and structs, in order."""
+  if not isinstance(value, list):
+    return [value]
+  return [tensor for element in value for tensor in flatten(element)]
+
+
+def packer(type_spec: tff.Type) -> Callable[[list[tf.Tensor]], Value]:
+  """Returns the inverse of `flatten` for one type."""
+  if not isinstance(type_spec, tff.StructType):
+    return lambda tensors: tensors[0]
+  if not any(isinstance(t, tff.StructType) for _, t in fields(type_spec)):
+    return list
+  parts = [(_count(t), packer(t)) for _, t in fields(type_spec)]
+
+  def pack(tensors):
+    value, start = [], 0
+    for count, pack_part in parts:
+      value.append(pack_part(tensors[start : start + count]))
+      start += count
+    return value
+
+  return pack
+
+
+def _count(type_spec: tff.Type) -> int:
+  if isinstance(type_spec, tff.StructType):
+    return sum(_count(t) for _, t in fields(type_spec))
+  return 1
