@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from experiments import runtime_options
 from experiments.options import ConfigError, option, validate
 from tff_attacks.data import datasets
 from tff_attacks.data import partition as partition_lib
@@ -15,7 +16,7 @@ T) while it runs; read summary.json, metrics.csv and images/ in the results fold
 
 
 @dataclasses.dataclass
-class CRPAConfig:
+class CRPAConfig(runtime_options.RuntimeOptions):
   """Options of `python -m experiments.crpa`."""
 
   preset: str = option(
@@ -130,6 +131,7 @@ def check(config: CRPAConfig) -> None:
     ConfigError: If a value, or a combination, cannot be run.
   """
   validate(config)
+  runtime_options.check(config)
   num_classes = datasets.NUM_CLASSES[config.dataset]
   for field in ("reconstruct", "poison"):
     if getattr(config, field) >= num_classes:

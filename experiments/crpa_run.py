@@ -1,7 +1,5 @@
 """The CRPA run itself: rounds, measurements, pictures and the summary."""
 
-import os
-
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -10,12 +8,12 @@ from PIL import Image
 from experiments import crpa_setup, program
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
+from experiments.runtime_options import Runtime
 from models import judge as judge_lib
 from tff_attacks import keras_state
 from tff_attacks.data import partition
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import crpa as plots
-from tff_attacks.runtime import worker as worker_lib
 from tff_attacks.simulation import checkpoints as checkpoints_lib
 from tff_attacks.simulation import evaluation, loop
 from tff_attacks.simulation import results as results_lib
@@ -24,7 +22,12 @@ _JUDGED = 100
 _SHOWN = 24
 
 
-def run(config: CRPAConfig, setup: crpa_setup.Setup, results: results_lib.Results) -> int:
+def run(
+  config: CRPAConfig,
+  setup: crpa_setup.Setup,
+  runtime: Runtime,
+  results: results_lib.Results,
+) -> int:
   """Runs the rounds that are still to do and returns the exit status."""
   print(f"Results: {results.folder}")
   split = setup.split
@@ -39,31 +42,31 @@ def run(config: CRPAConfig, setup: crpa_setup.Setup, results: results_lib.Result
   )
   checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
   observer = Observer(config, setup, results)
-  with worker_lib.worker() as worker:
-    server, clients = crpa_setup.initial_states(config, setup)
-    try:
-      progress = loop.restore(checkpoints, server, clients)
-    except ValueError as error:
-      raise ConfigError(f"resume: {error}") from error
-    observer.resume(progress.rounds)
-    progress = loop.simulate(
-      setup.federation.process,
-      progress,
-      setup.data,
-      config.rounds,
-      observer.evaluate,
-      observer.on_round,
-      checkpoints,
-      config.checkpoint_every,
-    )
-    environment = results_lib.environment([os.getpid(), worker.pid])
+  server, clients = crpa_setup.initial_states(config, setup)
+  try:
+    progress = loop.restore(checkpoints, server, clients)
+  except ValueError as error:
+    raise ConfigError(f"resume: {error}") from error
+  observer.resume(progress.rounds)
+  progress = loop.simulate(
+    setup.federation.process,
+    progress,
+    runtime.place(setup.data),
+    config.rounds,
+    observer.evaluate,
+    observer.on_round,
+    checkpoints,
+    config.checkpoint_every,
+  )
   if progress.rounds < config.rounds:
     print(
       f"Interrupted after {progress.rounds} of {config.rounds} rounds. Go on with:\n"
       f"  python -m experiments.crpa resume={results.folder}"
     )
     return program.INTERRUPTED
-  summary = observer.finish(progress) | environment
+  summary = observer.finish(progress)
+  summary |= {"runtime": config.runtime, "device": runtime.device}
+  summary |= results_lib.environment(runtime.process_ids)
   results.write_json("summary", summary)
   print(sentence(config, split, summary))
   print(f"Pictures: {results.images}")
@@ -105,7 +108,7 @@ class Observer:
     attack_accuracy = classification.attack_accuracy(confusion, config.reconstruct, config.poison)
     self._attack_accuracies.append(attack_accuracy)
     history = self._attack_accuracies
-    self._results.release("confusion", {"confusion": confusion}, len(history) - 1)
+    self._confusion = confusion
     return {
       "test_loss": loss,
       "test_accuracy": classification.accuracy(confusion),
@@ -118,6 +121,7 @@ class Observer:
   def on_round(self, round_number, server, clients, metrics) -> None:
     """Writes the round's metrics and, now and then, a picture with its scores."""
     del server
+    self._results.release("confusion", {"confusion": self._confusion}, round_number)
     self._results.release("metrics", metrics, round_number)
     last = round_number + 1 == self._config.rounds
     if self._config.attack == "crpa" and (
@@ -155,8 +159,6 @@ class Observer:
       "best_attack_accuracy": metrics["attack_accuracy"].max(),
       "seconds_per_round": float(metrics["seconds"].median()),
       "seed": config.seed,
-      "runtime": "worker",
-      "device": "CPU",
     }
     if config.attack == "crpa":
       test = dataset.test

@@ -16,7 +16,6 @@ from tff_attacks.attacks import crpa
 from tff_attacks.data import datasets, partition
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning import aggregation, local_training, process
-from tff_attacks.runtime import worker
 
 _WARM_UP_IMAGES = 3000
 _WARM_UP_BATCH = 256
@@ -52,7 +51,6 @@ def prepare(config: CRPAConfig) -> Setup:
   Raises:
     ConfigError: If data, models or partition cannot be had as asked.
   """
-  worker.remove_stock_context()
   try:
     dataset = datasets.load(config.dataset, config.data_dir)
     if not (dataset.test.labels == config.reconstruct).any():

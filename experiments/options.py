@@ -34,8 +34,10 @@ def option(
   Returns:
     The field.
   """
-  limits = {"choices": choices, "at_least": at_least, "above": above}
-  return dataclasses.field(default=default, metadata={"text": text, **limits})
+  metadata = {"text": text, "choices": choices, "at_least": at_least, "above": above}
+  if isinstance(default, list):
+    return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+  return dataclasses.field(default=default, metadata=metadata)
 
 
 def validate(config: Any) -> None:
@@ -88,15 +90,17 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   lines += ["", "USAGE", f"  python -m {name} [option=value ...]", "", "OPTIONS"]
   types = typing.get_type_hints(config_class)
   for field in dataclasses.fields(config_class):
-    value = presets.get(default, {}).get(field.name, field.default)
-    kind = getattr(types[field.name], "__name__", str(types[field.name]))
+    own = [] if field.default is dataclasses.MISSING else field.default
+    value = presets.get(default, {}).get(field.name, own)
+    kind = types[field.name]
+    kind = kind.__name__ if type(kind) is type else str(kind)
     allowed = _allowed(field)
     head = f"  {field.name}={'null' if value is None else value}"
     lines.append(f"{head}  ({kind}{': ' + allowed if allowed else ''})")
     lines += textwrap.wrap(
       field.metadata["text"], width, initial_indent="      ", subsequent_indent="      "
     )
-    by_preset = {p: values.get(field.name, field.default) for p, values in presets.items()}
+    by_preset = {p: values.get(field.name, own) for p, values in presets.items()}
     others = {p: other for p, other in by_preset.items() if other != value}
     if others and field.name != "preset":
       lines.append("      " + ", ".join(f"{p}: {v}" for p, v in others.items()))

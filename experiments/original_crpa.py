@@ -5,14 +5,11 @@ being asserted to fit, and its logging is answered by stand-ins that write `metr
 """
 
 import dataclasses
-import datetime
 import pathlib
 import random
 import sys
 import time
 import types
-
-from omegaconf import OmegaConf
 
 from experiments import program
 from experiments.crpa_config import CRPAConfig, check
@@ -58,7 +55,6 @@ def run(config: OriginalConfig) -> int:
   import tensorflow as tf
 
   from experiments import crpa_setup
-  from tff_attacks.simulation import results as results_lib
 
   ours = CRPAConfig(
     dataset=config.dataset,
@@ -75,13 +71,7 @@ def run(config: OriginalConfig) -> int:
     split, clients = crpa_setup.distribute(ours, dataset)
   except (ValueError, FileNotFoundError) as error:
     raise ConfigError(str(error)) from error
-  stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-  config.output_dir = config.output_dir or f"results/original/{stamp}"
-  try:
-    results = results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
-  except OSError as error:
-    raise ConfigError(f"output_dir: {error}") from error
-
+  results = program.create_results(config, "original")
   sys.modules["mlflow"] = _logger(results)
   sys.modules["dataloader"] = _loader(dataset, clients)
   tf.keras.utils.set_random_seed(config.seed)

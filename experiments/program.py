@@ -1,5 +1,6 @@
 """How every experiment script starts: Hydra, help, and exit statuses."""
 
+import datetime
 import pathlib
 import sys
 import traceback
@@ -13,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import options
+from experiments import options, runtime_options
 
 _CONF = pathlib.Path(__file__).parent / "conf"
 
@@ -64,10 +65,13 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
 def read_config(config_class: type, folder: str) -> Any:
   """Returns the config of a results folder that `resume=` names.
 
+  Where it runs may change, so options of the runtime count.
+
   Raises:
     ConfigError: If the folder holds none, or other options were given, too.
   """
-  others = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+  given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+  others = [o for o in given if o.partition("=")[0] not in runtime_options.NAMES]
   if others:
     raise options.ConfigError(
       f"resume: the run keeps its own options; leave out {', '.join(others)}"
@@ -75,12 +79,30 @@ def read_config(config_class: type, folder: str) -> Any:
   path = pathlib.Path(folder) / "config.yaml"
   try:
     config = OmegaConf.to_object(
-      OmegaConf.merge(OmegaConf.structured(config_class), OmegaConf.load(path))
+      OmegaConf.merge(
+        OmegaConf.structured(config_class), OmegaConf.load(path), OmegaConf.from_dotlist(given)
+      )
     )
   except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
     raise options.ConfigError(f"resume: {path} cannot be read: {error}") from error
   config.output_dir = folder
   return config
+
+
+def create_results(config: Any, name: str) -> Any:
+  """Makes the results folder that `config.output_dir` names, or a new one under `results/`.
+
+  Raises:
+    ConfigError: If it cannot be written, or holds files already.
+  """
+  from tff_attacks.simulation import results as results_lib
+
+  stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+  config.output_dir = config.output_dir or f"results/{name}/{stamp}"
+  try:
+    return results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
+  except OSError as error:
+    raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
 
 
 def _presets(script: str) -> dict[str, dict[str, Any]]:

@@ -56,10 +56,37 @@ def assert_same_numbers(first, second):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def two_workers():
+  """Addresses of two workers on this host."""
+  command = [sys.executable, "-m", "experiments.worker", "port=0"]
+  workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+  yield [worker.stdout.readline().split()[-1] for worker in workers]
+  for worker in workers:
+    worker.terminate()
+    assert worker.wait(timeout=60) == 0
+
+
+@pytest.fixture(
+  scope="module",
+  params=[
+    "in_process",
+    pytest.param("worker", marks=pytest.mark.slow),
+    pytest.param("workers", marks=pytest.mark.slow),
+  ],
+)
+def short(request):
+  """Options of a short run in each runtime."""
+  options = [*SHORT, f"runtime={request.param}"]
+  if request.param == "workers":
+    options.append(f"workers=[{','.join(request.getfixturevalue('two_workers'))}]")
+  return options
+
+
+@pytest.fixture(scope="module")
+def finished(short, tmp_path_factory):
   """An uninterrupted run, its output piped as in `| tail`."""
   folder = tmp_path_factory.mktemp("run")
-  command = " ".join([*COMMAND, *SHORT, f"output_dir={folder}", "2>&1 | tail -n 3"])
+  command = " ".join([*COMMAND, *short, f"output_dir={folder}", "2>&1 | tail -n 3"])
   result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=400)
   assert (folder / "summary.json").exists(), result.stdout
   return folder, result.stdout
@@ -100,17 +127,17 @@ def test_the_attack_starts_and_the_generator_learns(finished):
   assert quality["correlation"].nunique() == quality["distance_ratio"].nunique() == 2
 
 
-def test_same_config_and_seed_same_numbers(finished, tmp_path):
-  result = crpa(*SHORT, f"output_dir={tmp_path}")
+def test_same_config_and_seed_same_numbers(short, finished, tmp_path):
+  result = crpa(*short, f"output_dir={tmp_path}")
   assert result.returncode == 0, result.stderr
   assert_same_numbers(finished[0], tmp_path)
 
 
-def test_killed_with_its_newest_checkpoint_damaged_and_resumed(finished, tmp_path):
-  program = start(*SHORT, f"output_dir={tmp_path}")
+def test_killed_with_its_newest_checkpoint_damaged_and_resumed(short, finished, tmp_path):
+  program = start(*short, f"output_dir={tmp_path}")
   wait_for_checkpoint(tmp_path, random.randint(2, 4))
   workers = psutil.Process(program.pid).children()
-  assert workers
+  assert len(workers) == ("runtime=worker" in short)
   program.send_signal(signal.SIGKILL)
   program.wait()
   psutil.wait_procs(workers, timeout=10)
@@ -124,8 +151,8 @@ def test_killed_with_its_newest_checkpoint_damaged_and_resumed(finished, tmp_pat
   assert_same_numbers(finished[0], tmp_path)
 
 
-def test_interrupted_and_resumed(finished, tmp_path):
-  program = start(*SHORT, f"output_dir={tmp_path}")
+def test_interrupted_and_resumed(short, finished, tmp_path):
+  program = start(*short, f"output_dir={tmp_path}")
   wait_for_checkpoint(tmp_path, 2)
   program.send_signal(signal.SIGINT)
   output, _ = program.communicate(timeout=100)

@@ -4,25 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn import metrics as sklearn_metrics
-
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_outputs: int) -> np.ndarray:
-  """Counts predictions by true class.
-
-  Args:
-    labels: int `[n]`, true classes.
-    predictions: int `[n]`, predicted outputs.
-    num_outputs: Outputs of the model, C or C + 1.
-
-  Returns:
-    int `[num_outputs, num_outputs]`; row = true class, column = prediction.
-  """
-  return sklearn_metrics.confusion_matrix(labels, predictions, labels=range(num_outputs))
 
 
 def accuracy(confusion: np.ndarray) -> float:
-  """The share of correct predictions."""
+  """The share of correct predictions; in `confusion`, row = true class, column = prediction."""
   return float(np.trace(confusion) / confusion.sum())
 
 

@@ -22,6 +22,7 @@ import hashlib
 import inspect
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -75,21 +76,23 @@ class InProcessContext(tff.framework.SyncContext):
     self._default_num_clients = default_num_clients
     self._client_map = client_map or threads(client_threads)
     self._bound = collections.OrderedDict()
-    self._leaves = {}
+    self._leaves = weakref.WeakValueDictionary()
     self._lock = threading.Lock()
 
   def invoke(self, comp: tff.framework.ConcreteComputation, arg: Any) -> Any:
     """See base class."""
     type_signature = comp.type_signature
-    run = self._bind(comp)
-    num_clients = self._default_num_clients
-    if arg is not None:
-      cardinalities = cardinalities_utils.infer_cardinalities(arg, type_signature.parameter)
-      num_clients = cardinalities.get(tff.CLIENTS, num_clients)
-      arg = values.ingest(arg, type_signature.parameter, self._device)
-    clients = Clients(num_clients, self._client_map)
-    result = run({binding.CLIENTS: clients}).call(arg)
-    return values.emit(result, type_signature.result, self._convert)
+    cardinalities = cardinalities_utils.infer_cardinalities(arg, type_signature.parameter)
+    num_clients = cardinalities.get(tff.CLIENTS, self._default_num_clients)
+    environment = {binding.CLIENTS: Clients(num_clients, self._client_map)}
+
+    def bind(computation):
+      return self._bind(computation)(environment)
+
+    function = bind(comp)
+    if type_signature.parameter is not None:
+      arg = values.ingest(arg, type_signature.parameter, self._device, bind)
+    return values.emit(function.call(arg), type_signature.result, self._convert)
 
   def _bind(self, comp) -> binding.Closure:
     # By identity: a computation's own hash serialises all of its graphs.
@@ -111,15 +114,16 @@ class InProcessContext(tff.framework.SyncContext):
 
   def _leaf(self, proto):
     key = hashlib.sha256(proto.SerializeToString(deterministic=True)).digest()
-    if key not in self._leaves:
+    found = self._leaves.get(key)
+    if found is None:
       if self._device and "ReduceDataset" in leaf.op_types(proto):
         logging.warning(
           "A computation reduces a dataset, which TensorFlow does on the CPU, whatever the "
           "device (%s). Use `for element in iter(dataset)` or arrays instead.",
           self._device,
         )
-      self._leaves[key] = leaf.Leaf(proto, self._device)
-    return self._leaves[key]
+      found = self._leaves[key] = leaf.Leaf(proto, self._device)
+    return found
 
 
 class AsyncInProcessContext(tff.framework.AsyncContext):

@@ -147,13 +147,13 @@ def _sequence_map(type_spec, clients, argument):
   function, sequence = argument
   source = type_spec.parameter[1]
 
-  def apply(*element):
-    element = element[0] if len(element) == 1 else element
+  def apply(element):
     result = function.call(values.from_element(element, source.element))
     return values.to_element(result, type_spec.result.element)
 
   with tf.device("CPU:0"):
-    return tf.data.experimental.to_variant(values.as_dataset(sequence, source).map(apply))
+    mapped = values.map_elements(values.as_dataset(sequence, source), apply)
+    return tf.data.experimental.to_variant(mapped)
 
 
 def _sequence_reduce(type_spec, clients, argument):

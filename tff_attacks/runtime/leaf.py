@@ -142,10 +142,6 @@ def _tensors(graph: tf.Graph, binding) -> list[tf.Tensor]:
   return [graph.get_tensor_by_name(name) for name in names]
 
 
-def _is_in(tensor: tf.Tensor, tensors: Sequence[tf.Tensor]) -> bool:
-  return any(tensor is other for other in tensors)
-
-
 def _nodes(graph_def) -> Iterator:
   yield from graph_def.node
   for function in graph_def.library.function:

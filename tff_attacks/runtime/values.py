@@ -35,13 +35,20 @@ def per_client(value: Value, num_clients: int) -> list[Value]:
   return [value.member] * num_clients if isinstance(value, AllEqual) else value
 
 
-def ingest(value: Any, type_spec: tff.Type, device: str | None) -> Value:
+def ingest(
+  value: Any,
+  type_spec: tff.Type,
+  device: str | None,
+  bind: Callable[[tff.framework.ConcreteComputation], Value],
+) -> Value:
   """Converts an argument of a computation.
 
   Args:
-    value: What the caller gave: arrays, tensors, datasets, structures of them.
+    value: What the caller gave: arrays, tensors, datasets, computations, structures of
+      them.
     type_spec: Its TFF type.
     device: Where tensors are put.
+    bind: Converts computations.
 
   Returns:
     The value.
@@ -51,19 +58,22 @@ def ingest(value: Any, type_spec: tff.Type, device: str | None) -> Value:
   """
   if isinstance(type_spec, tff.FederatedType):
     if type_spec.all_equal:
-      member = ingest(value, type_spec.member, device)
+      member = ingest(value, type_spec.member, device, bind)
       return member if type_spec.placement is tff.SERVER else AllEqual(member)
     if not isinstance(value, list | tuple):
       raise TypeError(f"Expected a list with an element for each client, found {type(value)}.")
-    return [ingest(element, type_spec.member, device) for element in value]
+    return [ingest(element, type_spec.member, device, bind) for element in value]
   if isinstance(type_spec, tff.StructType):
-    elements = _elements(value, type_spec)
-    return [ingest(e, t, device) for e, (_, t) in zip(elements, fields(type_spec), strict=True)]
+    parts = zip(_elements(value, type_spec), fields(type_spec), strict=True)
+    return [ingest(element, t, device, bind) for element, (_, t) in parts]
   if isinstance(type_spec, tff.SequenceType):
     return _ingest_sequence(value, type_spec)
   if isinstance(type_spec, tff.TensorType):
     return _ingest_tensor(value, type_spec, device)
-  raise TypeError(f"A value of type {type_spec} cannot be an argument.")
+  if isinstance(value, tff.framework.ConcreteComputation):
+    type_spec.check_assignable_from(value.type_signature)
+    return bind(value)
+  raise TypeError(f"Expected a computation of type {type_spec}, found {type(value)}.")
 
 
 def _elements(value: Any, type_spec: tff.StructType) -> list[Any]:
@@ -79,26 +89,23 @@ def _ingest_tensor(value: Any, type_spec: tff.TensorType, device: str | None) ->
   dtype = type_spec.dtype.type
   if isinstance(value, tf.Variable):
     value = value.read_value()
-  if isinstance(value, tf.Tensor):
-    fits = value.dtype == tf.as_dtype(dtype)
-    shape = value.shape
-  else:
-    if isinstance(value, list | tuple):
-      leaves = tf.nest.flatten(value)
-      fits = all(array.is_compatible_dtype(leaf, dtype) for leaf in leaves)
-      value = np.asarray(value, dtype) if fits else value
-    else:
-      fits = array.is_compatible_dtype(value, dtype)
-    shape = tf.TensorShape(np.shape(value))
-  if not fits:
-    found = getattr(value, "dtype", type(value).__name__)
-    raise TypeError(f"Expected a tensor of dtype {np.dtype(dtype)}, found {found}.")
-  if not tf.TensorShape(type_spec.shape).is_compatible_with(shape):
-    raise TypeError(f"Expected a tensor of shape {type_spec.shape}, found {shape}.")
-  if isinstance(value, tf.Tensor):
-    return value
+  if not isinstance(value, tf.Tensor) or value.dtype != dtype:
+    value = _as_array(value, dtype)
+  if not tf.TensorShape(type_spec.shape).is_compatible_with(np.shape(value)):
+    raise TypeError(f"Expected a tensor of shape {type_spec.shape}, found {np.shape(value)}.")
   with tf.device(device):
     return tf.convert_to_tensor(value, dtype)
+
+
+def _as_array(value: Any, dtype: type[np.generic]) -> array.Array:
+  """What TFF accepts for the dtype: values of its kind that lose nothing."""
+  leaves = tf.nest.flatten(value) if isinstance(value, list | tuple) else [value]
+  leaves = [leaf.numpy() if isinstance(leaf, tf.Tensor) else leaf for leaf in leaves]
+  for leaf in leaves:
+    if not (isinstance(leaf, array.Array) and array.is_compatible_dtype(leaf, dtype)):
+      found = getattr(leaf, "dtype", type(leaf).__name__)
+      raise TypeError(f"Expected a tensor of dtype {tf.as_dtype(dtype).name}, found {found}.")
+  return np.asarray(value, dtype) if isinstance(value, list | tuple) else leaves[0]
 
 
 def _ingest_sequence(value: Any, type_spec: tff.SequenceType) -> tf.Tensor:
@@ -110,7 +117,26 @@ def _ingest_sequence(value: Any, type_spec: tff.SequenceType) -> tf.Tensor:
     found = tff.SequenceType(tff.types.tensorflow_to_type(value.element_spec))
     if not type_spec.is_assignable_from(found):
       raise TypeError(f"Expected {type_spec}, found {found}.")
-    return tf.data.experimental.to_variant(value)
+    return tf.data.experimental.to_variant(_in_order(value, type_spec.element))
+
+
+def _in_order(dataset: tf.data.Dataset, element_type: tff.Type) -> tf.data.Dataset:
+  """The dataset with components in the order of the type's containers.
+
+  Those of a dict are sorted by name, those of a named tuple are not.
+  """
+  count = len(tf.nest.flatten(dataset.element_spec))
+  numbered = tf.nest.pack_sequence_as(dataset.element_spec, range(count))
+  converted = to_element(from_element(numbered, element_type), element_type)
+  if tf.nest.flatten(converted) == list(range(count)):
+    return dataset
+  return map_elements(dataset, lambda e: to_element(from_element(e, element_type), element_type))
+
+
+def map_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> tf.data.Dataset:
+  """Maps a dataset; unlike in `tf.data`, an element that is a tuple is one argument."""
+  is_tuple = type(dataset.element_spec) is tuple
+  return dataset.map(lambda *parts: function(parts if is_tuple else parts[0]))
 
 
 def emit(value: Value, type_spec: tff.Type, convert: Callable[[tf.Tensor], Any]) -> Any:
@@ -138,7 +164,9 @@ def _emit(value, type_spec, convert):
     )
   if isinstance(type_spec, tff.SequenceType):
     return as_dataset(value, type_spec)
-  return convert(value)
+  if isinstance(type_spec, tff.TensorType):
+    return convert(value)
+  raise TypeError(f"A value of type {type_spec} cannot be a result.")
 
 
 def as_dataset(variant: tf.Tensor, type_spec: tff.SequenceType) -> tf.data.Dataset:

@@ -9,7 +9,6 @@ import tensorflow as tf
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
-from tff_attacks.metrics import classification
 
 _BATCH = 500
 
@@ -33,16 +32,23 @@ def build_evaluation(
 ) -> Callable[[ModelWeights], Evaluation]:
   """Returns a function that evaluates weights on `test`."""
   model = keras_state.build(model_fn)
-  predict = tf.function(lambda images: model(images, training=False))
+  classes = model.output_shape[-1]
+  images, labels = tf.nest.map_structure(tf.convert_to_tensor, test)
+
+  @tf.function
+  def one_pass():
+    total_loss = 0.0
+    confusion = tf.zeros([classes, classes], tf.int32)
+    for start in tf.range(0, tf.size(labels), _BATCH):
+      truth = labels[start : start + _BATCH]
+      outputs = model(images[start : start + _BATCH], training=False)
+      total_loss += loss_fn(truth, outputs) * tf.cast(tf.size(truth), tf.float32)
+      confusion += tf.math.confusion_matrix(truth, tf.argmax(outputs, axis=1), classes)
+    return total_loss / tf.cast(tf.size(labels), tf.float32), confusion
 
   def evaluate(weights: ModelWeights) -> Evaluation:
     keras_state.assign(model, weights)
-    outputs = np.concatenate(
-      [predict(test.images[start : start + _BATCH]) for start in range(0, test.labels.size, _BATCH)]
-    )
-    confusion = classification.confusion_matrix(
-      test.labels, outputs.argmax(axis=1), outputs.shape[1]
-    )
-    return Evaluation(float(loss_fn(test.labels, outputs)), confusion)
+    loss, confusion = one_pass()
+    return Evaluation(float(loss), confusion.numpy())
 
   return evaluate

@@ -4,11 +4,8 @@ import pytest
 from tff_attacks.metrics import classification
 
 
-def test_confusion_matrix_and_accuracies():
-  labels = np.array([0, 0, 1, 1, 1, 2])
-  predictions = np.array([0, 1, 1, 2, 2, 3])
-  confusion = classification.confusion_matrix(labels, predictions, 4)
-  assert confusion.tolist() == [[1, 1, 0, 0], [0, 1, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+def test_accuracies():
+  confusion = np.array([[1, 1, 0, 0], [0, 1, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
   assert classification.accuracy(confusion) == pytest.approx(2 / 6)
   assert classification.attack_accuracy(confusion, 1, 2) == pytest.approx(2 / 3)
   assert classification.attack_accuracy(confusion, 0, 2) == 0

@@ -1,0 +1,1 @@
+"""Measurements of time; see README.md."""

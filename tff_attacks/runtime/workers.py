@@ -1,0 +1,215 @@
+"""Runs the clients of TFF computations on TFF workers, on this host or others.
+
+The server's part runs in this process. Each client's work is sent, once, to one of the
+workers, which take the next client whenever they are free; the results come back in the
+order of the clients. A worker that is lost is dropped, and what it had not finished runs
+on the others: a client's work is a pure function, so nothing is lost.
+
+The connections are TFF's own executor protocol, over gRPC without authentication or
+encryption: keep them on a trusted network or in a tunnel.
+"""
+
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grpc
+import tensorflow_federated as tff
+from tensorflow_federated.python.core.impl.compiler import transformation_utils
+
+from tff_attacks.runtime import in_process, values
+from tff_attacks.runtime.intrinsics import Function
+from tff_attacks.runtime.values import Value
+
+_CHANNEL = [
+  ("grpc.max_receive_message_length", -1),
+  ("grpc.max_send_message_length", -1),
+  # Without it, a host that vanishes is never missed.
+  ("grpc.keepalive_time_ms", 20_000),
+  ("grpc.keepalive_timeout_ms", 20_000),
+]
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+@contextlib.contextmanager
+def workers(
+  addresses: Sequence[str],
+  clients_at_once: int = 1,
+  wait_seconds: float = 20.0,
+  **options: Any,
+) -> Iterator[in_process.InProcessContext]:
+  """Runs TFF computations on workers for as long as the `with` block lasts.
+
+  Args:
+    addresses: `host:port` of each worker, from `experiments.worker` or TFF's own binary.
+    clients_at_once: Clients that run at the same time on each worker.
+    wait_seconds: How long to wait for the workers at the start.
+    **options: Of the context of the server's part, see `in_process.InProcessContext`.
+
+  Yields:
+    The context.
+
+  Raises:
+    ConnectionError: If a worker cannot be reached.
+  """
+  with contextlib.ExitStack() as stack:
+    connections = []
+    for address in addresses:
+      channel = stack.enter_context(grpc.insecure_channel(address, _CHANNEL))
+      try:
+        grpc.channel_ready_future(channel).result(wait_seconds)
+      except grpc.FutureTimeoutError as error:
+        raise ConnectionError(f"no TFF worker answers at {address}") from error
+      connections += [_Connection(address, channel) for _ in range(clients_at_once)]
+    pool = _Pool(connections)
+    stack.callback(pool.close)
+    with in_process.in_process(client_map=pool.map, **options) as context:
+      yield context
+
+
+class _Connection:
+  """An executor on one worker, for one client at a time."""
+
+  def __init__(self, address: str, channel: grpc.Channel):
+    self.address = address
+    self._executor = tff.framework.RemoteExecutor(tff.framework.RemoteExecutorGrpcStub(channel))
+    self._executor.set_cardinalities({tff.CLIENTS: 0})
+    self._functions = {}
+    self._shared = {}
+
+  def call(self, function: Function, argument: Value, shared: Sequence[int]) -> Value:
+    """Runs a client's work.
+
+    Args:
+      function: What to run.
+      argument: Its argument.
+      shared: Indices of the argument's elements that are the same for all clients; they
+        are sent once.
+    """
+    type_signature = function.block.type_signature
+    key = id(function.block)
+    if key not in self._functions:
+      # The block is kept, too, so that its id stays its own.
+      remote = self._run(self._executor.create_value(function.block.proto, type_signature))
+      self._functions[key] = (remote, function.block)
+    remote = None
+    if argument is not None:
+      remote = self._send(argument, type_signature.parameter, shared)
+    result = self._run(self._executor.create_call(self._functions[key][0], remote))
+    return values.ingest(self._run(result.compute()), type_signature.result, None)
+
+  def forget_shared(self) -> None:
+    """Drops the shared elements of the map that is over."""
+    self._shared.clear()
+
+  def close(self) -> None:
+    """Frees what the worker keeps for this connection."""
+    self._executor.close()
+
+  def _send(self, argument, type_spec, shared):
+    if not shared:
+      return self._send_value(argument, type_spec)
+    elements = []
+    for index, (element, (_, t)) in enumerate(zip(argument, values.fields(type_spec), strict=True)):
+      if index not in shared:
+        elements.append(self._send_value(element, t))
+        continue
+      if index not in self._shared:
+        self._shared[index] = self._send_value(element, t)
+      elements.append(self._shared[index])
+    names = [name for name, _ in values.fields(type_spec)]
+    struct = tff.structure.Struct(zip(names, elements, strict=True))
+    return self._run(self._executor.create_struct(struct))
+
+  def _send_value(self, value, type_spec):
+    value = values.emit(value, type_spec, lambda tensor: tensor.numpy())
+    return self._run(self._executor.create_value(value, type_spec))
+
+  def _run(self, coroutine):
+    try:
+      return asyncio.run(coroutine)
+    except tff.framework.RetryableError as error:
+      raise _LostWorkerError from error
+    except grpc.RpcError as error:
+      if error.code() in _LOST:
+        raise _LostWorkerError from error
+      raise RuntimeError(f"worker {self.address}: {error.details()}") from error
+
+
+class _LostWorkerError(Exception):
+  pass
+
+
+class _Pool:
+  """All connections; those that are lost leave it."""
+
+  def __init__(self, connections: list[_Connection]):
+    self._connections = connections
+    self._threads = concurrent.futures.ThreadPoolExecutor(len(connections), "worker")
+    self._lock = threading.Lock()
+
+  def map(self, function: Function, arguments: Sequence[Value]) -> list[Value]:
+    """A `ClientMap`, see `intrinsics.Clients`.
+
+    Raises:
+      RuntimeError: If a computation fails, or all workers are lost.
+    """
+    if _uses_values_from_outside(function.block):
+      return [function.call(argument) for argument in arguments]
+    shared = _shared_elements(arguments)
+    results = [None] * len(arguments)
+    todo = collections.deque(range(len(arguments)))
+
+    def work(connection):
+      while todo:
+        try:
+          index = todo.popleft()
+        except IndexError:
+          return
+        try:
+          results[index] = connection.call(function, arguments[index], shared)
+        except _LostWorkerError:
+          todo.append(index)
+          self._drop(connection.address)
+          return
+        except BaseException:
+          todo.clear()
+          raise
+      connection.forget_shared()
+
+    while todo:
+      if not self._connections:
+        raise RuntimeError("all TFF workers are lost")
+      futures = [self._threads.submit(work, connection) for connection in self._connections]
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+    return results
+
+  def _drop(self, address: str) -> None:
+    with self._lock:
+      rest = [connection for connection in self._connections if connection.address != address]
+      if len(rest) < len(self._connections):
+        logging.warning("The TFF worker at %s is lost; its clients run on the others.", address)
+      self._connections = rest
+
+  def close(self) -> None:
+    self._threads.shutdown()
+    for connection in self._connections:
+      connection.close()
+
+
+def _shared_elements(arguments: Sequence[Value]) -> list[int]:
+  """Indices of the elements that are the same object in every argument."""
+  if len(arguments) < 2 or not isinstance(arguments[0], list):
+    return []
+  first = arguments[0]
+  return [i for i, e in enumerate(first) if all(a[i] is e for a in arguments)]
+
+
+def _uses_values_from_outside(block) -> bool:
+  return bool(transformation_utils.get_map_of_unbound_references(block)[block])
