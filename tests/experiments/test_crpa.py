@@ -219,6 +219,15 @@ def test_other_federations(arguments, tmp_path):
     (["resume=/no/such/folder"], "error: resume: /no/such/folder/config.yaml cannot be read"),
     (["resume=somewhere", "rounds=3"], "error: resume: the run keeps its own options"),
     (["output_dir=/proc/results"], "error: output_dir:"),
+    (["runtime=gpu"], "error: runtime: 'gpu' is not allowed; allowed: in_process, worker, workers"),
+    (["device=GPU:7"], "error: device: there is no GPU:7; there are CPU:0"),
+    (["runtime=workers"], "error: workers: give [host:port,...] with runtime=workers"),
+    (
+      ["runtime=workers", "workers=[here]"],
+      "error: workers: 'here' is not allowed; allowed: <host>",
+    ),
+    (["runtime=worker", "device=CPU:0"], "error: device: only for runtime=in_process and workers"),
+    (["client_threads=0"], "error: client_threads: 0 is not allowed; allowed: 1 or more"),
   ],
 )
 def test_bad_input_ends_with_2_and_leaves_nothing(arguments, message, tmp_path):

@@ -92,7 +92,8 @@ class InProcessContext(tff.framework.SyncContext):
     function = bind(comp)
     if type_signature.parameter is not None:
       arg = values.ingest(arg, type_signature.parameter, self._device, bind)
-    return values.emit(function.call(arg), type_signature.result, self._convert)
+    result = function.call(arg)
+    return values.emit(result, type_signature.result, self._convert, num_clients)
 
   def _bind(self, comp) -> binding.Closure:
     # By identity: a computation's own hash serialises all of its graphs.

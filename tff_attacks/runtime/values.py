@@ -39,7 +39,7 @@ def ingest(
   value: Any,
   type_spec: tff.Type,
   device: str | None,
-  bind: Callable[[tff.framework.ConcreteComputation], Value],
+  bind: Callable[[tff.framework.ConcreteComputation], Value] | None = None,
 ) -> Value:
   """Converts an argument of a computation.
 
@@ -48,7 +48,7 @@ def ingest(
       them.
     type_spec: Its TFF type.
     device: Where tensors are put.
-    bind: Converts computations.
+    bind: Converts computations, where there can be any.
 
   Returns:
     The value.
@@ -70,7 +70,7 @@ def ingest(
     return _ingest_sequence(value, type_spec)
   if isinstance(type_spec, tff.TensorType):
     return _ingest_tensor(value, type_spec, device)
-  if isinstance(value, tff.framework.ConcreteComputation):
+  if bind is not None and isinstance(value, tff.framework.ConcreteComputation):
     type_spec.check_assignable_from(value.type_signature)
     return bind(value)
   raise TypeError(f"Expected a computation of type {type_spec}, found {type(value)}.")
@@ -139,27 +139,35 @@ def map_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> tf
   return dataset.map(lambda *parts: function(parts if is_tuple else parts[0]))
 
 
-def emit(value: Value, type_spec: tff.Type, convert: Callable[[tf.Tensor], Any]) -> Any:
+def emit(
+  value: Value, type_spec: tff.Type, convert: Callable[[tf.Tensor], Any], num_clients: int = 0
+) -> Any:
   """Converts a result into what the caller gets.
 
   Args:
     value: The result.
     type_spec: Its TFF type, with the Python containers.
     convert: What becomes of a tensor.
+    num_clients: How many clients there are.
+
+  Raises:
+    TypeError: If the result is a function.
   """
-  return type_conversions.type_to_py_container(_emit(value, type_spec, convert), type_spec)
+  emitted = _emit(value, type_spec, convert, num_clients)
+  return type_conversions.type_to_py_container(emitted, type_spec)
 
 
-def _emit(value, type_spec, convert):
+def _emit(value, type_spec, convert, num_clients):
   if isinstance(type_spec, tff.FederatedType):
-    if isinstance(value, AllEqual):
-      return _emit(value.member, type_spec.member, convert)
     if type_spec.placement is tff.SERVER:
-      return _emit(value, type_spec.member, convert)
-    return [_emit(member, type_spec.member, convert) for member in value]
+      return _emit(value, type_spec.member, convert, num_clients)
+    if type_spec.all_equal:
+      return _emit(value.member, type_spec.member, convert, num_clients)
+    members = per_client(value, num_clients)
+    return [_emit(member, type_spec.member, convert, num_clients) for member in members]
   if isinstance(type_spec, tff.StructType):
     return structure.Struct(
-      (name, _emit(element, t, convert))
+      (name, _emit(element, t, convert, num_clients))
       for element, (name, t) in zip(value, fields(type_spec), strict=True)
     )
   if isinstance(type_spec, tff.SequenceType):

@@ -1,0 +1,133 @@
+"""The benchmarks as a user runs them, at the smallest scale: their tables, not their times."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.benchmarks import flops, measure
+from models import crpa
+
+ORIGINAL = """
+import time
+
+import mlflow
+import tensorflow as tf
+
+BATCH_SIZE = 250
+a = tf.keras.optimizers.SGD(learning_rate=1e-3, decay=1e-7)
+b = tf.keras.optimizers.SGD(learning_rate=1e-4, decay=1e-7)
+
+def federated_gan(Round, **kwargs):
+  for r in range(Round):
+    time.sleep(0.01)
+    mlflow.log_metric("test_accuracy", 0.1, r)
+    mlflow.log_metric("attack_accuracy", 0.0, r)
+"""
+
+
+def run(name, *arguments):
+  result = subprocess.run(
+    [sys.executable, "-m", f"experiments.benchmarks.{name}", *arguments],
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
+  assert result.returncode == 0, result.stderr
+  return result.stdout
+
+
+def assert_summarises(table, seconds):
+  """Every row is there, positive, and its ratio is that of the measured seconds."""
+  assert sorted(table.index) == sorted(seconds.columns)
+  assert np.all(table > 0)
+  for name, row in table.iterrows():
+    quotients = seconds["in_process"] / seconds[name]
+    assert row["ratio"] == pytest.approx(np.median(quotients))
+    assert row["ratio_q1"] <= row["ratio"] <= row["ratio_q3"]
+    assert row["min_s"] <= row["median_s"] <= row["max_s"]
+
+
+def test_round(tmp_path):
+  checkout, folder = tmp_path / "checkout", tmp_path / "results"
+  (checkout / "experiments").mkdir(parents=True)
+  (checkout / "experiments" / "federated_gan.py").write_text(ORIGINAL)
+  output = run(
+    "round", "dataset=digits", "images_per_class=4", "batch_size=4", "poison_images=2",
+    "worker=true", f"original={checkout}", "warm_up=1", "repetitions=1", f"output_dir={folder}",
+  )  # fmt: skip
+  table = pd.read_csv(folder / "table.csv", index_col="name")
+  seconds = pd.read_csv(folder / "seconds.csv", index_col="repetition")
+  assert set(table.index) == {
+    "in_process", "worker", "bare", "keras_fit", "original",
+    "local_training", "gan", "evaluation", "parts_sum", "matmul",
+  }  # fmt: skip
+  assert len(seconds) == 1
+  assert_summarises(table, seconds)
+  parts = seconds[["local_training", "gan", "evaluation"]].sum(axis=1)
+  assert parts.tolist() == pytest.approx(seconds["parts_sum"].tolist())
+  rates = table.loc["bare", "gflop"] / seconds["bare"]
+  assert table.loc["bare", "gflop_per_s"] == pytest.approx(rates.median())
+  assert table.loc["matmul", "share_of_matmul"] == pytest.approx(1)
+  assert "share_of_matmul" in output
+
+
+def test_runtime(tmp_path):
+  folder = tmp_path / "results"
+  output = run(
+    "runtime", "clients=2", "state_mb=0.1", "tiny_clients=3", "images=[10,60]", "warm_up=1",
+    "repetitions=2", f"output_dir={folder}",
+  )  # fmt: skip
+  table = pd.read_csv(folder / "table.csv", index_col=["case", "name"])
+  seconds = pd.read_csv(folder / "seconds.csv", index_col=["case", "repetition"])
+  cases = ["state", "clients", "arrays_10", "dataset_10", "arrays_60", "dataset_60"]
+  runtimes = ["in_process", "in_process_numpy", "worker"]
+  assert table.index.tolist() == list(itertools.product(cases, runtimes))
+  for case in cases:
+    assert_summarises(table.loc[case], seconds.loc[case])
+  assert "in_process_numpy" in output
+
+
+def test_bad_input_ends_with_2(tmp_path):
+  folder = tmp_path / "results"
+  command = [sys.executable, "-m", "experiments.benchmarks.runtime", "images=[0]"]
+  result = subprocess.run([*command, f"output_dir={folder}"], capture_output=True, text=True)
+  assert result.returncode == 2
+  assert "error: images: [0] is not allowed" in result.stderr
+  assert not folder.exists()
+
+
+def test_order_changes_and_everything_is_measured():
+  calls = []
+
+  def returning(name, value):
+    return lambda: calls.append(name) or value
+
+  measures = {"a": returning("a", 1.0), "b": returning("b", 2.0), "c": returning("c", 4.0)}
+  seconds = measure.interleaved(measures, repetitions=6, seed=0)
+  assert seconds.to_numpy().tolist() == [[1.0, 2.0, 4.0]] * 6
+  orders = {tuple(calls[start : start + 3]) for start in range(0, 18, 3)}
+  assert len(orders) > 1
+  assert all(sorted(order) == ["a", "b", "c"] for order in orders)
+
+
+def test_ratios_are_paired():
+  seconds = pd.DataFrame({"a": [1.0, 2.0, 30.0], "b": [2.0, 8.0, 60.0]})
+  table = measure.summarise(seconds, "a")
+  assert table.loc["b"].tolist() == [8.0, 2.0, 60.0, 0.5, 0.375, 0.5]
+
+
+def test_flops_of_the_study_networks():
+  """Against 2 x multiply-adds by hand; the profiler also counts biases and activations."""
+  model = 2 * (25 * 64 * 14**2 + 25 * 64 * 128 * 7**2 + 7**2 * 128 * 11)
+  generator = 2 * 7**2 * (100 * 256 + 16 * 256 * 128 + 16 * 128 * 64 + 16 * 64 * 4)
+  assert flops.forward(crpa.discriminator()) == pytest.approx(model, rel=0.01)
+  assert flops.forward(crpa.generator()) == pytest.approx(generator, rel=0.01)
+  assert flops.local_training(10, sizes=[3, 4], poison_images=2) == 3 * 10 * 9
+  # 2 steps of 5 fake and 5 real images, then 3 images.
+  assert flops.gan(10, 100, images=10, batch_size=5, poison_images=3) == (
+    2 * 5 * (3 * 100 + 4 * 10 + 3 * 10) + 3 * 100
+  )
