@@ -132,6 +132,7 @@ class Federated:
     self.clients = start.clients
 
   def __call__(self) -> None:
+    """Does the round."""
     with tff.framework.get_context_stack().install(self._context):
       server, clients, _ = self._process.next(self._server, self.clients, self._data)
     self.clients = list(clients)
@@ -172,6 +173,7 @@ class Bare:
     self.clients = start.clients
 
   def __call__(self) -> None:
+    """Does the round."""
     server, context = self._server, _context(self._server)
     outputs = [
       self._client_round(context, state, data)
@@ -203,6 +205,7 @@ class KerasFit:
       model.compile(tf.keras.optimizers.Adam(config.learning_rate), setup.loss_fn)
 
   def __call__(self) -> None:
+    """Does the round."""
     server = self._server
     self._attack_state, poisoned = self._gan(server, self._attack_state)
     for index, (model, own) in enumerate(zip(self._models, self._start.data, strict=True)):

@@ -8,9 +8,9 @@ from experiments.options import option, validate
 from tff_attacks.data import datasets
 
 SUMMARY = """\
-Measures a round of CRPA (10 clients, one of them with its GAN, and an evaluation of the new global \
-model) in this project's TFF process, in the stock TFF worker, in a loop without TFF, in a plain \
-Keras loop and in the published code.
+Measures a round of CRPA (10 clients, one of them with its GAN, and an evaluation of the new \
+global model) in this project's TFF process, in the stock TFF worker, in a loop without TFF, in a \
+plain Keras loop and in the published code.
 All are measured in turn, in a new random order in each repetition, so that times of the same \
 repetition can be compared although the machine's speed drifts. Writes seconds.csv (every \
 measurement) and table.csv (their summary)."""
