@@ -3,7 +3,10 @@ import pathlib
 
 import pytest
 
-from tff_attacks.runtime import worker
+from tff_attacks.runtime import in_process, worker
+
+# TFF's own default context would start a worker that nobody ends.
+worker.remove_stock_context()
 
 SHARED_DATA = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
 
@@ -15,6 +18,14 @@ def shared_data() -> str:
     reason = f"no MNIST at {SHARED_DATA}"
     pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
   return str(SHARED_DATA)
+
+
+@pytest.fixture(scope="module", params=["in_process", "worker"])
+def tff_runtime(request):
+  """Runs TFF computations in each runtime while the module's tests last."""
+  start = {"in_process": in_process.in_process, "worker": worker.worker}[request.param]
+  with start():
+    yield request.param
 
 
 @pytest.fixture(scope="module")

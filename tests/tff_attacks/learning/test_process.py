@@ -1,6 +1,7 @@
 import functools
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -9,6 +10,7 @@ from tests import tiny
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.learning import aggregation, process
+from tff_attacks.runtime import in_process, worker
 
 CLIENTS = 3
 
@@ -66,7 +68,7 @@ def test_type_signatures():
   assert signature.result[2].placement is tff.SERVER
 
 
-@pytest.mark.usefixtures("tff_worker")
+@pytest.mark.usefixtures("tff_runtime")
 class TestRounds:
   def test_equals_tffs_own_federated_averaging(self):
     """No attack, SGD, no dropout, fixed order, weighted by examples: 5 rounds."""
@@ -176,14 +178,16 @@ class TestRounds:
     run(federation, *start(federation, adversary=1), DATA, 1)
     before = sum(traces)
     assert before > 0
-    for seed in (1, 2):
-      for reconstruct, label in ((0, 1), (2, 3)):
-        parameters = tiny.parameters(
-          reconstruct=reconstruct, label=label, poison_images=7, generator_learning_rate=0.5
-        )
-        states = start(federation, adversary=2, seed=seed, parameters=parameters)
-        _, clients = run(federation, *states, DATA, 2)
-        assert clients[2].attack.parameters.poison_images == [7]
+    # All starts first: to set a seed empties TensorFlow's kernel cache, which takes time.
+    starts = []
+    for seed in range(50):
+      parameters = tiny.parameters(
+        reconstruct=seed % 3, label=(seed + 1) % 4, poison_images=seed + 1, total_variation=0.5
+      )
+      starts.append(start(federation, adversary=2, seed=seed, parameters=parameters))
+    for seed, states in enumerate(starts):
+      _, clients = run(federation, *states, DATA, 1)
+      assert clients[2].attack.parameters.poison_images == [seed + 1]
     assert sum(traces) == before
 
   def test_batch_norm_travels_and_is_averaged(self):
@@ -211,6 +215,40 @@ class TestRounds:
   def test_initialize_gives_usable_weights(self):
     server = build().process.initialize()
     assert np.abs(server.weights.trainable[0]).max() > 0
+
+
+def test_five_rounds_in_process_equal_those_of_the_stock_worker():
+  federation = build(tiny.attack())
+  with in_process.in_process():
+    states = start(federation, adversary=1)
+  finals = []
+  for runtime in (
+    in_process.in_process(),
+    in_process.in_process(client_threads=2, keep_tensors=True),
+    worker.worker(),
+  ):
+    with runtime:
+      server, clients = run(federation, *states, DATA, 5)
+    assert bool(clients[1].attack.started[0])
+    finals.append((server, clients))
+  assert_equal(finals[0], finals[1])
+  weights, expected = (
+    np.concatenate([np.ravel(w) for w in tf.nest.flatten(server.weights)])
+    for server, _ in finals[1:]
+  )
+  assert np.linalg.norm(weights - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_300_rounds():
+  federation = build(tiny.attack())
+  memory = []
+  with in_process.in_process(keep_tensors=True):
+    server, clients = start(federation, adversary=1)
+    for _ in range(300):
+      server, clients = run(federation, server, clients, DATA, 1)
+      memory.append(psutil.Process().memory_info().rss)
+  assert max(memory[20:]) < 1.02 * memory[20]
 
 
 def test_no_leaf_draws_unseeded_randomness():
