@@ -43,8 +43,7 @@ class Leaf:
       device: Name of the device to run on; None leaves the choice to TensorFlow.
     """
     self._device = device
-    self._takes_token = bool(proto.tensorflow.session_token_tensor_name)
-    body, parameters = _as_body(proto)
+    body, parameters, self._takes_token = _as_body(proto)
     self._specs = [tf.TensorSpec(t.shape, t.dtype) for t in parameters]
     self._function = _compile(body, self._specs, device)
     self._fold = None
@@ -62,21 +61,25 @@ class Leaf:
     """Applies a leaf of type (<U, T> -> U) to the members of T one after another.
 
     Of many members, several go into one call: where they are small, calls are what costs.
+    A leaf that takes a token takes one for each member.
     """
-    together = len(members) - len(members) % _TOGETHER
+    together = 0 if self._takes_token else len(members) - len(members) % _TOGETHER
     if together and self._fold is None:
       self._fold = _compile_fold(self, self._specs, len(accumulator), self._device)
     with tf.device(self._device):
       for start in range(0, together, _TOGETHER):
         some = members[start : start + _TOGETHER]
-        accumulator = self._fold(*accumulator, *itertools.chain.from_iterable(some))
+        accumulator = self._fold(*accumulator, *itertools.chain.from_iterable(some)) or []
     for member in members[together:]:
       accumulator = self([*accumulator, *member])
     return accumulator
 
 
-def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
-  """The leaf as a function that makes its resources anew, and its parameters."""
+def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor], bool]:
+  """The leaf as a function that makes its resources anew, and its parameters.
+
+  Whether the last of these is the session's token comes third: few leaves use theirs.
+  """
   leaf = proto.tensorflow
   graph_def = serialization_utils.unpack_graph_def(leaf.graph_def)
   _isolate(graph_def)
@@ -85,12 +88,15 @@ def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
   )
   graph = whole.graph
   parameters = _tensors(graph, leaf.parameter)
-  if leaf.session_token_tensor_name:
-    parameters.append(graph.get_tensor_by_name(leaf.session_token_tensor_name))
   results = _tensors(graph, leaf.result)
+  takes_token = False
+  if leaf.session_token_tensor_name:
+    token = graph.get_tensor_by_name(leaf.session_token_tensor_name)
+    takes_token = bool(token.consumers()) or any(token is result for result in results)
+    parameters += [token] * takes_token
   resources = [op.outputs[0] for op in graph.get_operations() if op.type in _RESOURCES]
   inputs = parameters + resources
-  make = whole.prune([], resources) if resources else list
+  make = whole.prune(parameters, resources) if resources else lambda *_: []
   initialize = None
   if leaf.initialize_op:
     initialize = whole.prune(inputs, graph.get_operation_by_name(leaf.initialize_op))
@@ -100,14 +106,14 @@ def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
   run = whole.prune(inputs, computed)
 
   def body(*arguments):
-    arguments = [*arguments, *make()]
+    arguments = [*arguments, *make(*arguments)]
     if initialize is not None:
       initialize(*arguments)
     found = {id(t): a for t, a in zip(inputs, arguments, strict=True)}
     found |= {id(t): value for t, value in zip(computed, run(*arguments), strict=True)}
     return [found[id(t)] for t in results]
 
-  return body, parameters
+  return body, parameters, takes_token
 
 
 def _compile(body, specs: Sequence[tf.TensorSpec], device: str | None):
