@@ -23,7 +23,10 @@ class RuntimeOptions:
     None, "Device of this process, such as CPU:0 or GPU:0; null takes a GPU if there is one."
   )
   client_threads: int = option(
-    1, "Clients that run at the same time, in this process or on each worker.", at_least=1
+    2,
+    "Clients that run at the same time, in this process or on each worker (the "
+    "stock worker decides for itself).",
+    at_least=1,
   )
   workers: list[str] = option(
     [], "Workers of runtime=workers, as [host:port,...]; the connection is not encrypted."
@@ -61,8 +64,6 @@ def check(config: RuntimeOptions) -> None:
       raise ConfigError(f"workers: {address!r} is not allowed; allowed: <host>:<port>")
   if config.runtime == "worker" and config.device is not None:
     raise ConfigError("device: only for runtime=in_process and workers; the stock worker has a CPU")
-  if config.runtime == "worker" and config.client_threads > 1:
-    raise ConfigError("client_threads: must be 1 for runtime=worker, which takes all cores")
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ class RoundConfig:
   poison: int = option(9, "Class T.", at_least=0)
   poison_images: int = option(100, "Generated images among the adversary's data.", at_least=1)
   device: str | None = option(None, "As in experiments.crpa; of all but worker and original.")
-  client_threads: int = option(1, "Clients that run at the same time, in process.", at_least=1)
+  client_threads: int = option(2, "Clients that run at the same time, in process.", at_least=1)
   worker: bool = option(False, "Whether to measure TFF's stock worker, too.")
   original: str | None = option(
     None, "Folder of a checkout of fed-crpa/fl_crpa; null leaves the original out."
