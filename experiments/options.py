@@ -81,7 +81,7 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
     presets: For each preset its values by option; the first is the default.
 
   Returns:
-    A manual page, at most 80 columns wide.
+    A manual page, at most 80 columns wide; options of a base class stand last.
   """
   width = 78
   default = next(iter(presets), None)
@@ -89,7 +89,8 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   lines += [textwrap.indent(textwrap.fill(part, width - 2), "  ") for part in summary.split("\n")]
   lines += ["", "USAGE", f"  python -m {name} [option=value ...]", "", "OPTIONS"]
   types = typing.get_type_hints(config_class)
-  for field in dataclasses.fields(config_class):
+  inherited = {name for name in types if name not in config_class.__annotations__}
+  for field in sorted(dataclasses.fields(config_class), key=lambda f: f.name in inherited):
     own = [] if field.default is dataclasses.MISSING else field.default
     value = presets.get(default, {}).get(field.name, own)
     kind = types[field.name]

@@ -32,6 +32,18 @@ def test_refuses_by_name_with_what_is_allowed(changes, message):
     options.validate(Config(**changes))
 
 
+@dataclasses.dataclass
+class DerivedConfig(Config):
+  clients: list[str] = options.option([], "Names.")
+
+
+def test_manual_shows_inherited_options_last_and_lists():
+  text = options.manual(DerivedConfig, "experiments.example", "Does it.", {})
+  assert "clients=[]  (list[str])" in text
+  assert text.index("clients=") < text.index("preset=")
+  assert DerivedConfig().clients is not DerivedConfig().clients
+
+
 def test_manual_names_every_option_with_default_type_limit_and_presets():
   presets = {"quick": {"preset": "quick", "rounds": 5}, "paper": {"preset": "paper", "rounds": 300}}
   text = options.manual(Config, "experiments.example", "Does it.", presets)

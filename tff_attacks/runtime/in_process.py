@@ -11,7 +11,8 @@ and its TensorFlow leaves run as functions of this process.
 Each call of a leaf has its own variables and tables, as in the stock runtime. Unlike
 there, a shuffled dataset argument reshuffles in every call (the stock runtime sends a
 copy and repeats one order), and op-seeded random draws go on where the call before
-stopped; stateless draws are the same everywhere.
+stopped; stateless draws are the same everywhere. All clients' results of a map are held
+until they have been aggregated.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ import hashlib
 import inspect
 import logging
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -35,6 +37,13 @@ from tff_attacks.runtime.intrinsics import Clients, Function
 from tff_attacks.runtime.values import Value
 
 _MAX_BOUND = 64
+
+# The compiler and the type conversions are not TFF's public interface.
+if tff.__version__ != "0.87.0":
+  warnings.warn(
+    f"tff_attacks.runtime is made for TensorFlow Federated 0.87.0, not {tff.__version__}.",
+    stacklevel=1,
+  )
 
 ClientMap = Callable[[Function, Sequence[Value]], list[Value]]
 """Applies a function to each client's argument; see `intrinsics.Clients`."""
