@@ -31,8 +31,9 @@ class Setup(NamedTuple):
     model_fn: Builds the global model.
     generator_fn: Builds the generator.
     loss_fn: (labels, model output) -> mean cross-entropy.
+    training: What every client does.
+    attack: What the adversary does differently.
     federation: The TFF process and the functions that make its states.
-    parameters: Of the attack.
   """
 
   dataset: datasets.Dataset
@@ -41,8 +42,9 @@ class Setup(NamedTuple):
   model_fn: keras_state.ModelFn
   generator_fn: keras_state.ModelFn
   loss_fn: local_training.LossFn
+  training: local_training.LocalTraining
+  attack: attack_lib.ClientAttack
   federation: process.Federation
-  parameters: attack_lib.Parameters
 
 
 def prepare(config: CRPAConfig) -> Setup:
@@ -102,8 +104,9 @@ def prepare(config: CRPAConfig) -> Setup:
     model_fn,
     generator_fn,
     loss_fn,
+    training,
+    attack,
     federation,
-    attack.parameters,
   )
 
 
@@ -176,7 +179,7 @@ def initial_states(
     weights = _warm_up(config, setup, weights)
   clients = [
     setup.federation.initial_client(
-      config.seed, index, setup.parameters if index == setup.split.adversary else None
+      config.seed, index, setup.attack.parameters if index == setup.split.adversary else None
     )
     for index in range(config.num_clients)
   ]

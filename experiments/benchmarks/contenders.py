@@ -25,9 +25,8 @@ from experiments.benchmarks import flops
 from experiments.crpa_config import CRPAConfig
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack as attack_lib
-from tff_attacks.attacks import crpa
 from tff_attacks.data.datasets import Images
-from tff_attacks.learning import local_training, process
+from tff_attacks.learning import process
 from tff_attacks.metrics import classification
 from tff_attacks.simulation import evaluation
 
@@ -85,17 +84,16 @@ def build(
   server = server._replace(accuracy=np.float32(1.0))
   arrays = Start(server, clients, setup.data, setup.split.adversary)
   start = Start(*map(place, arrays[:3]), setup.split.adversary)
-  training, attack = _training(config, setup), _attack(config, setup)
   evaluate = _evaluate(setup)
-  gan = _gan(setup, attack, start)
+  gan = _gan(setup, start)
   works = {
     name: Federated(context, setup, evaluate, arrays if name == "worker" else start)
     for name, context in contexts.items()
   }
   return works | {
-    "bare": Bare(setup, training, attack, evaluate, start),
+    "bare": Bare(setup, evaluate, start),
     "keras_fit": KerasFit(config, setup, gan, arrays),
-    "local_training": _local_training(setup, training, gan, start),
+    "local_training": _local_training(setup, gan, start),
     "gan": lambda: gan(start.server, _adversary(start).attack),
     "evaluation": lambda: evaluate(start.server.weights),
     "matmul": _matmul(),
@@ -146,14 +144,8 @@ class Bare:
     clients: The clients' states.
   """
 
-  def __init__(
-    self,
-    setup: crpa_setup.Setup,
-    training: local_training.LocalTraining,
-    attack: attack_lib.ClientAttack,
-    evaluate,
-    start: Start,
-  ):
+  def __init__(self, setup: crpa_setup.Setup, evaluate, start: Start):
+    training, attack = setup.training, setup.attack
     model = keras_state.build(setup.model_fn)
     workspace = attack.build(model)
     client = _adversary(start)
@@ -275,34 +267,15 @@ def gflop(config: CRPAConfig, setup: crpa_setup.Setup, names: Sequence[str]) -> 
   return pd.Series(counts)[names] / 1e9
 
 
-def _training(config: CRPAConfig, setup: crpa_setup.Setup) -> local_training.LocalTraining:
-  return local_training.local_training(
-    tff.learning.optimizers.build_adam(config.learning_rate),
-    local_training.plain_gradient(setup.loss_fn),
-    config.batch_size,
-  )
-
-
-def _attack(config: CRPAConfig, setup: crpa_setup.Setup) -> attack_lib.ClientAttack:
-  return crpa.crpa(
-    setup.parameters,
-    setup.generator_fn,
-    setup.generator_fn().input_shape[-1],
-    setup.dataset.num_classes,
-    tff.learning.optimizers.build_sgdm(config.generator_learning_rate),
-    setup.loss_fn,
-    config.batch_size,
-  )
-
-
 def _evaluate(setup: crpa_setup.Setup):
   """Returns (weights) -> test accuracy, as the next round's context needs it."""
   one_pass = evaluation.build_evaluation(setup.model_fn, setup.loss_fn, setup.dataset.test)
   return lambda weights: np.float32(classification.accuracy(one_pass(weights).confusion))
 
 
-def _gan(setup: crpa_setup.Setup, attack: attack_lib.ClientAttack, start: Start):
+def _gan(setup: crpa_setup.Setup, start: Start):
   """Returns (server, attack's state in its slot) -> (new state, poisoned data)."""
+  attack = setup.attack
   workspace = attack.build(keras_state.build(setup.model_fn))
   slot, own = _adversary(start).attack, start.data[start.adversary]
   seed = tf.constant([0, 1])
@@ -318,9 +291,7 @@ def _gan(setup: crpa_setup.Setup, attack: attack_lib.ClientAttack, start: Start)
   return lambda server, slot: poison_data(slot, _context(server), own)
 
 
-def _local_training(
-  setup: crpa_setup.Setup, training: local_training.LocalTraining, gan, start: Start
-) -> Work:
+def _local_training(setup: crpa_setup.Setup, gan, start: Start) -> Work:
   """The clients' training alone, the adversary's on data that is poisoned already."""
   model = keras_state.build(setup.model_fn)
   weights, seed = start.server.weights, tf.constant([0, 1])
@@ -331,7 +302,7 @@ def _local_training(
     input_signature=[_specs(weights), _specs(start.clients[0].optimizer), _specs(data[0], True)]
   )
   def train(weights, optimizer, data):
-    return training.train(model, weights, optimizer, data, seed)
+    return setup.training.train(model, weights, optimizer, data, seed)
 
   def work():
     for client, images in zip(start.clients, data, strict=True):

@@ -137,6 +137,37 @@ def test_a_worker_killed_in_mid_round_is_dropped_and_nothing_is_lost(tmp_path, c
     second.kill()
 
 
+def test_rounds_with_a_worker_killed_in_the_second_equal_undisturbed_ones(
+  federation, monkeypatch, caplog
+):
+  (first, one), (second, other) = start_worker(), start_worker()
+  call = workers._Connection.call
+  calls, counted = [], []
+
+  def call_and_kill(self, *arguments):
+    calls.append(self.address)
+    if len(calls) > NUM_CLIENTS + 1 and self.address == one:
+      first.kill()
+      first.wait()
+    result = call(self, *arguments)
+    counted.append(self.address)
+    return result
+
+  monkeypatch.setattr(workers._Connection, "call", call_and_kill)
+  try:
+    with workers.workers([one, other]):
+      disturbed = run_rounds(federation, 3)
+  finally:
+    first.kill()
+    second.kill()
+  assert f"worker at {one} is lost" in caplog.text
+  assert one in counted
+  assert counted[-NUM_CLIENTS:] == [other] * NUM_CLIENTS
+  assert len(counted) == 3 * NUM_CLIENTS
+  with in_process.in_process():
+    assert_close(disturbed, run_rounds(federation, 3), 1e-4)
+
+
 def test_without_any_worker_left_the_round_fails_clearly():
   program, address = start_worker()
   with workers.workers([address]):
