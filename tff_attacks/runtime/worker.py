@@ -13,18 +13,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-import grpc
 import portpicker
 import tensorflow_federated as tff
+
+from tff_attacks.runtime.channel import open_channel
 
 _BINARY = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
 _START_SECONDS = 60
 # More heaps than cores only fragment the memory of a worker that lives long.
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "MALLOC_ARENA_MAX": "1"}
-_UNLIMITED = [
-  ("grpc.max_receive_message_length", -1),
-  ("grpc.max_send_message_length", -1),
-]
 
 
 @contextlib.contextmanager
@@ -52,7 +49,7 @@ def worker() -> Iterator[subprocess.Popen]:
     preexec_fn=_die_with_parent,
   )
   try:
-    with grpc.insecure_channel(f"localhost:{port}", _UNLIMITED) as channel:
+    with open_channel(f"localhost:{port}") as channel:
       stub = tff.framework.RemoteExecutorGrpcStub(channel)
       _wait(process, stub)
       with _default_context(_execution_context(stub)):

@@ -23,16 +23,10 @@ import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.compiler import transformation_utils
 
 from tff_attacks.runtime import in_process, values
+from tff_attacks.runtime.channel import open_channel
 from tff_attacks.runtime.intrinsics import Function
 from tff_attacks.runtime.values import Value
 
-_CHANNEL = [
-  ("grpc.max_receive_message_length", -1),
-  ("grpc.max_send_message_length", -1),
-  # Without it, a host that vanishes is never missed.
-  ("grpc.keepalive_time_ms", 20_000),
-  ("grpc.keepalive_timeout_ms", 20_000),
-]
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -60,7 +54,7 @@ def workers(
   with contextlib.ExitStack() as stack:
     connections = []
     for address in addresses:
-      channel = stack.enter_context(grpc.insecure_channel(address, _CHANNEL))
+      channel = stack.enter_context(open_channel(address))
       try:
         grpc.channel_ready_future(channel).result(wait_seconds)
       except grpc.FutureTimeoutError as error:
