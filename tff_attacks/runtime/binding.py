@@ -119,6 +119,4 @@ def _bind_leaf(block, leaves):
     )
   leaf = leaves.tensorflow(block.proto)
   pack = values.packer(block.type_signature.result)
-  if block.type_signature.parameter is None:
-    return Function(lambda argument: pack(leaf([])), block, leaf)
   return Function(lambda argument: pack(leaf(values.flatten(argument))), block, leaf)

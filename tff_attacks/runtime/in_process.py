@@ -172,11 +172,17 @@ def set_in_process_context(device: str | None = None, **options) -> None:
 
 
 def threads(count: int) -> ClientMap:
-  """Returns a map over clients in so many threads."""
-  if count == 1:
-    return lambda function, arguments: [function.call(argument) for argument in arguments]
+  """Returns a map over clients in so many threads; small leaves run in groups instead."""
   pool = concurrent.futures.ThreadPoolExecutor(count, "client")
-  return lambda function, arguments: list(pool.map(function.call, arguments))
+  run = map if count == 1 else pool.map
+
+  def client_map(function, arguments):
+    if function.leaf is None or not function.leaf.groups:
+      return list(run(function.call, arguments))
+    pack = values.packer(function.block.type_signature.result)
+    return [pack(result) for result in function.leaf.map(list(map(values.flatten, arguments)))]
+
+  return client_map
 
 
 def _check_device(device: str | None) -> None:

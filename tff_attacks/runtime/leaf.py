@@ -6,11 +6,13 @@ make the resources (variables, tables), initialise them, run the body. Every cal
 has resources of its own, as every session has.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
+from tensorflow.python.framework import op_def_registry
 from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
@@ -24,7 +26,10 @@ _ANONYMOUS = {
 }
 _NAMING = ("shared_name", "container", "use_node_name_sharing")
 _RESOURCES = ("VarHandleOp", *_ANONYMOUS.values())
+# Calls of a leaf that go into one, if it has no more ops than this: then calls are what costs.
 _TOGETHER = 16
+_SMALL = 100
+_CONTROL = {"StatefulPartitionedCall", "If", "While", "Case"}
 _SESSIONS = itertools.count()
 _IMPORTS = itertools.count()
 
@@ -33,6 +38,9 @@ class Leaf:
   """A leaf, imported: a function of the tensors of its parameter's type, in order.
 
   A sequence is a variant tensor.
+
+  Attributes:
+    groups: Whether `map` and `fold` put several calls into one.
   """
 
   def __init__(self, proto, device: str | None):
@@ -46,7 +54,8 @@ class Leaf:
     body, parameters, self._takes_token = _as_body(proto)
     self._specs = [tf.TensorSpec(t.shape, t.dtype) for t in parameters]
     self._function = _compile(body, self._specs, device)
-    self._fold = None
+    self.groups = not self._takes_token and _is_small_and_stateless(proto)
+    self._map = self._fold = None
 
   def __call__(self, arguments: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Runs the leaf and returns the tensors of its result's type."""
@@ -55,24 +64,51 @@ class Leaf:
     with tf.device(self._device):
       return self._function(*arguments) or []
 
+  def map(self, members: Sequence[list[tf.Tensor]]) -> list[list[tf.Tensor]]:
+    """Calls the leaf for each member."""
+    grouped = self._grouped(members)
+    if grouped and self._map is None:
+      self._map = _compile(self._map_group, self._specs * _TOGETHER, self._device)
+    results = []
+    with tf.device(self._device):
+      for group in grouped:
+        flat = self._map(*itertools.chain.from_iterable(group)) or []
+        results += _split(flat, _TOGETHER)
+    return results + [self(member) for member in members[len(results) :]]
+
   def fold(
     self, accumulator: list[tf.Tensor], members: Sequence[list[tf.Tensor]]
   ) -> list[tf.Tensor]:
-    """Applies a leaf of type (<U, T> -> U) to the members of T one after another.
-
-    Of many members, several go into one call: where they are small, calls are what costs.
-    A leaf that takes a token takes one for each member.
-    """
-    together = 0 if self._takes_token else len(members) - len(members) % _TOGETHER
-    if together and self._fold is None:
-      self._fold = _compile_fold(self, self._specs, len(accumulator), self._device)
+    """Applies a leaf of type (<U, T> -> U) to the members of T one after another."""
+    grouped = self._grouped(members)
+    if grouped and self._fold is None:
+      size = len(accumulator)
+      specs = [*self._specs[:size], *(self._specs[size:] * _TOGETHER)]
+      self._fold = _compile(functools.partial(self._fold_group, size), specs, self._device)
     with tf.device(self._device):
-      for start in range(0, together, _TOGETHER):
-        some = members[start : start + _TOGETHER]
-        accumulator = self._fold(*accumulator, *itertools.chain.from_iterable(some)) or []
-    for member in members[together:]:
+      for group in grouped:
+        accumulator = self._fold(*accumulator, *itertools.chain.from_iterable(group)) or []
+    for member in members[len(grouped) * _TOGETHER :]:
       accumulator = self([*accumulator, *member])
     return accumulator
+
+  def _grouped(self, members):
+    count = len(members) // _TOGETHER if self.groups else 0
+    return [members[i * _TOGETHER : (i + 1) * _TOGETHER] for i in range(count)]
+
+  def _map_group(self, *arguments):
+    return [tensor for member in _split(arguments, _TOGETHER) for tensor in self(member)]
+
+  def _fold_group(self, size, *arguments):
+    accumulator = arguments[:size]
+    for member in _split(arguments[size:], _TOGETHER):
+      accumulator = self([*accumulator, *member])
+    return accumulator
+
+
+def _split(flat: Sequence[tf.Tensor], count: int) -> list[list[tf.Tensor]]:
+  size = len(flat) // count
+  return [list(flat[i * size : (i + 1) * size]) for i in range(count)]
 
 
 def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor], bool]:
@@ -125,20 +161,18 @@ def _compile(body, specs: Sequence[tf.TensorSpec], device: str | None):
     return function.get_concrete_function()._inference_function
 
 
-def _compile_fold(leaf: Leaf, specs: Sequence[tf.TensorSpec], size: int, device: str | None):
-  def fold(*arguments):
-    accumulator, rest = list(arguments[:size]), iter(arguments[size:])
-    for _ in range(_TOGETHER):
-      accumulator = leaf([*accumulator, *itertools.islice(rest, len(specs) - size)])
-    return accumulator
-
-  return _compile(fold, [*specs[:size], *(specs[size:] * _TOGETHER)], device)
-
-
 def op_types(proto) -> set[str]:
   """Types of all ops of a leaf, those in its functions included."""
   graph_def = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
   return {node.op for node in _nodes(graph_def)}
+
+
+def _is_small_and_stateless(proto) -> bool:
+  graph_def = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
+  library = {function.signature.name for function in graph_def.library.function}
+  ops = [node.op for node in _nodes(graph_def)]
+  known = set(ops) - library - _CONTROL
+  return len(ops) <= _SMALL and not any(op_def_registry.get(op).is_stateful for op in known)
 
 
 def _tensors(graph: tf.Graph, binding) -> list[tf.Tensor]:

@@ -209,7 +209,9 @@ def to_element(value: Value, type_spec: tff.Type) -> Any:
 
 
 def flatten(value: Value) -> list[tf.Tensor]:
-  """The tensors of a value of tensors, sequences and structs, in order."""
+  """The tensors of a value of tensors, sequences and structs, in order; of None, none."""
+  if value is None:
+    return []
   if not isinstance(value, list):
     return [value]
   return [tensor for element in value for tensor in flatten(element)]

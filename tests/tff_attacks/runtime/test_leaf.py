@@ -404,3 +404,56 @@ def test_fold_with_session_tokens(count):
   for _ in range(2):
     (found,) = made.fold([tf.constant([], tf.string)], members)
     assert len(set(found.numpy())) == count
+
+
+# Maps.
+
+
+def small(x, y):
+  return tf.reduce_sum(x) * y, y + 1
+
+
+def of_many_ops(x, y):
+  for _ in range(100):
+    x *= 1.01
+  return tf.reduce_sum(x) * y, y + 1
+
+
+def with_a_variable(x, y):
+  variable = tf.Variable(y)
+  with tf.control_dependencies([variable.assign_add(1)]):
+    return tf.reduce_sum(x) * y, variable.read_value()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(
+  "function, groups", [(small, True), (of_many_ops, False), (with_a_variable, False)]
+)
+def test_map(count, function, groups):
+  made = leaf_of(function, VECTOR, FLOAT)
+  assert made.groups == groups
+  members = [[tf.range(i, dtype=FLOAT), tf.constant(i, FLOAT)] for i in range(count)]
+  found = made.map(members)
+  assert len(found) == count
+  for one, member in zip(found, members, strict=True):
+    np.testing.assert_array_equal(one, made(member))
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_map_of_nothing(count):
+  assert leaf_of(lambda x: (), INT).map([[tf.constant(1)]] * count) == [[]] * count
+  assert leaf_of(lambda: 1).map([[]] * count) == [[1]] * count
+
+
+def test_random_draws_of_clients_are_not_grouped():
+  """One draw each, as in calls one by one."""
+  made = leaf_of(lambda x: tf.function(lambda: tf.random.uniform([], seed=1))() + x, FLOAT)
+  assert not made.groups
+  assert leaf_of(lambda x: tf.random.stateless_uniform([], [x, x]), INT).groups
+
+
+def test_an_error_of_one_member_is_that_of_the_map():
+  made = leaf_of(lambda x: tf.gather([1, 2], x), INT)
+  assert made.groups
+  with pytest.raises(tf.errors.InvalidArgumentError):
+    made.map([[tf.constant(i % 2 if i < 20 else 7)] for i in range(40)])
