@@ -14,6 +14,9 @@ class T and trains on them.
 Watch the accuracy and the attack accuracy (the share of G test images that the global model calls \
 T) while it runs; read summary.json, metrics.csv and images/ in the results folder afterwards."""
 
+INJECTED = ("noise", "other_class", "real")
+"""Controls: attacks that inject images which no GAN made."""
+
 
 @dataclasses.dataclass
 class CRPAConfig(runtime_options.RuntimeOptions):
@@ -43,6 +46,12 @@ class CRPAConfig(runtime_options.RuntimeOptions):
   images_per_class: int = option(
     500, "Training images of each class, over all clients together.", at_least=1
   )
+  size_sigma: float = option(
+    0.0,
+    "Unequal amounts of data: the clients' shares of their images are log-normal with this "
+    "standard deviation of the logarithm; the largest client keeps all.",
+    at_least=0,
+  )
   max_draws: int = option(
     10_000,
     "Dirichlet partitions to draw before giving up the search for a client that is fit to be the "
@@ -68,7 +77,11 @@ class CRPAConfig(runtime_options.RuntimeOptions):
   )
   # The attack.
   attack: str = option(
-    "crpa", "What the adversary does; none is the control.", choices=("crpa", "none")
+    "crpa",
+    "What the adversary does: crpa; nothing (none); or, as controls, the same poisoning with "
+    "images that no GAN made: uniform noise, real images of another class (other_class: neither G "
+    "nor T, and what it holds least of), or real ones of G (real).",
+    choices=("crpa", "none", *INJECTED),
   )
   reconstruct: int = option(4, "Class G, which the adversary reconstructs.", at_least=0)
   poison: int = option(9, "Class T, which the global model shall call G.", at_least=0)
@@ -77,14 +90,17 @@ class CRPAConfig(runtime_options.RuntimeOptions):
     "Which client attacks: clean takes the first one that is fit, original follows the published "
     "code (client 0, or 3 if T is 0, whatever it holds), or the index of a fit client.",
   )
+  num_adversaries: int = option(
+    1, "Clients that attack, each by itself; the first one's images are judged.", at_least=1
+  )
   adversary_lacks: str = option(
     "both",
     "What makes a client fit: it holds neither G nor T (both), no G (reconstruct, as in the "
     "published code), or anything (none).",
     choices=partition_lib.LACKS,
   )
-  free_rider: bool = option(False, "The adversary has no data of its own.")
-  poison_images: int = option(50, "Generated images among its data.", at_least=1)
+  free_rider: bool = option(False, "The adversaries have no data of their own.")
+  poison_images: int = option(50, "Generated images among an adversary's data.", at_least=1)
   generated_label: str = option(
     "poison",
     "Their label: T (poison), the additional class C (extra: reconstruction alone), or a fixed "
@@ -102,7 +118,9 @@ class CRPAConfig(runtime_options.RuntimeOptions):
   generator_optimizer: str = option(
     "sgd", "Optimizer of the generator (adam with beta_1 0.5).", choices=("adam", "sgd")
   )
-  generator_learning_rate: float = option(1e-3, "Of the generator.", above=0)
+  generator_learning_rate: float = option(
+    1e-3, "Of the generator; 0 keeps it untrained.", at_least=0
+  )
   discriminator_learning_rate: float = option(
     1e-4, "Of the SGD of the discriminator; 0 keeps it as downloaded.", at_least=0
   )
@@ -114,6 +132,9 @@ class CRPAConfig(runtime_options.RuntimeOptions):
   )
   # The run.
   seed: int = option(0, "Same config and seed, same result.", at_least=0)
+  test_images: int = option(
+    0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
+  )
   image_every: int = option(5, "Rounds between two pictures with their scores.", at_least=1)
   checkpoint_every: int = option(5, "Rounds between two checkpoints.", at_least=1)
   output_dir: str | None = option(
@@ -151,6 +172,10 @@ def check(config: CRPAConfig) -> None:
     )
   if config.adversary == "original" and config.num_clients < 4:
     raise ConfigError("num_clients: adversary=original needs at least 4")
+  if config.num_adversaries >= config.num_clients:
+    raise ConfigError(f"num_adversaries: must be below num_clients, {config.num_clients}")
+  if config.adversary == "original" and config.num_adversaries > 1:
+    raise ConfigError("num_adversaries: adversary=original has one")
   if config.seed >= 2**32:
     raise ConfigError("seed: must be below 2**32")
   if config.start_accuracy >= 1:
@@ -159,5 +184,7 @@ def check(config: CRPAConfig) -> None:
     raise ConfigError(
       f"start_round: {config.start_round} is never reached; allowed: 0 to {config.rounds - 1}"
     )
-  if config.free_rider and config.generator_steps == 0:
+  if config.attack in INJECTED and config.generated_label == "random":
+    raise ConfigError("generated_label: random is for attack=crpa")
+  if config.free_rider and config.attack == "crpa" and config.generator_steps == 0:
     raise ConfigError("generator_steps: must be given with free_rider, which has no own images")

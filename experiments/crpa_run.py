@@ -1,5 +1,9 @@
 """The CRPA run itself: rounds, measurements, pictures and the summary."""
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -15,7 +19,7 @@ from tff_attacks.data import partition
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import crpa as plots
 from tff_attacks.simulation import checkpoints as checkpoints_lib
-from tff_attacks.simulation import evaluation, loop
+from tff_attacks.simulation import loop
 from tff_attacks.simulation import results as results_lib
 
 _JUDGED = 100
@@ -34,7 +38,7 @@ def run(
   results.write_json(
     "partition",
     {
-      "adversary": split.adversary,
+      "adversaries": split.adversaries,
       "adversary_holds": split.table[split.adversary].tolist(),
       "draws": split.draws,
       "table": split.table.tolist(),
@@ -49,7 +53,7 @@ def run(
     raise ConfigError(f"resume: {error}") from error
   observer.resume(progress.rounds)
   progress = loop.simulate(
-    setup.federation.process,
+    setup.compiled.federation.process,
     progress,
     runtime.place(setup.data),
     config.rounds,
@@ -81,19 +85,13 @@ class Observer:
     self._setup = setup
     self._results = results
     self._attack_accuracies = []
-    dataset = setup.dataset
-    self._evaluate = evaluation.build_evaluation(setup.model_fn, setup.loss_fn, dataset.test)
-    self._generator = keras_state.build(setup.generator_fn)
-    self._noise = tf.random.stateless_normal(
-      [_JUDGED, *self._generator.input_shape[1:]], seed=[config.seed, 1]
-    )
+    self._dataset = setup.compiled.dataset
     if config.attack == "crpa":
-      train = dataset.train
-      judge = judge_lib.train(train.images, train.labels, dataset.num_classes, config.seed)
-      self._classify = lambda images: judge.predict(images, 500, verbose=0).argmax(axis=1)
-      self._judge_accuracy = float(
-        np.mean(self._classify(dataset.test.images) == dataset.test.labels)
+      self._generator = setup.compiled.generator
+      self._noise = tf.random.stateless_normal(
+        [_JUDGED, *self._generator.input_shape[1:]], seed=[config.seed, 1]
       )
+      self._judge = _judge(config.dataset, config.data_dir, config.test_images, config.seed)
 
   def resume(self, completed_rounds: int) -> None:
     """Takes up the measurements of the rounds that are done already."""
@@ -104,7 +102,7 @@ class Observer:
   def evaluate(self, server, clients) -> dict[str, float]:
     """Measures the global model."""
     config = self._config
-    loss, confusion = self._evaluate(server.weights)
+    loss, confusion = self._setup.compiled.evaluate(server.weights)
     attack_accuracy = classification.attack_accuracy(confusion, config.reconstruct, config.poison)
     self._attack_accuracies.append(attack_accuracy)
     history = self._attack_accuracies
@@ -127,13 +125,13 @@ class Observer:
     if self._config.attack == "crpa" and (
       last or (round_number + 1) % self._config.image_every == 0
     ):
-      self._judge(round_number, clients)
+      self._show(round_number, clients)
 
-  def _judge(self, round_number, clients) -> None:
+  def _show(self, round_number, clients) -> None:
     images = self._generate(clients)
-    train = self._setup.dataset.train
+    train = self._dataset.train
     quality = reconstruction.quality(
-      images, train.images, train.labels, self._config.reconstruct, self._classify
+      images, train.images, train.labels, self._config.reconstruct, self._judge.classify
     )
     self._results.release("reconstruction", quality._asdict(), round_number)
     pixels = (plots.grid(images[:_SHOWN], _SHOWN // 2) * 255).astype(np.uint8)
@@ -149,7 +147,7 @@ class Observer:
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:
     """Draws the figures and returns the summary."""
-    config, dataset = self._config, self._setup.dataset
+    config, dataset = self._config, self._dataset
     folder = self._results.folder
     metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
     summary = {
@@ -160,6 +158,9 @@ class Observer:
       "seconds_per_round": float(metrics["seconds"].median()),
       "seed": config.seed,
     }
+    if config.attack != "none":
+      adversary = progress.clients[self._setup.split.adversary]
+      summary["attack_started"] = bool(adversary.attack.started[0])
     if config.attack == "crpa":
       test = dataset.test
       np.savez_compressed(
@@ -168,11 +169,27 @@ class Observer:
         real=test.images[test.labels == config.reconstruct][:_JUDGED],
       )
       quality = pd.read_csv(folder / "reconstruction.csv").iloc[-1].drop("round")
-      summary["reconstruction"] = quality.to_dict() | {"judge_accuracy": self._judge_accuracy}
-      adversary = progress.clients[self._setup.split.adversary]
-      summary["attack_started"] = bool(adversary.attack.started[0])
+      summary["reconstruction"] = quality.to_dict() | {"judge_accuracy": self._judge.accuracy}
     plots.draw_all(folder, config.reconstruct, config.poison)
     return summary
+
+
+class Judge(NamedTuple):
+  """An independent classifier: images -> classes, and its accuracy on the test set."""
+
+  classify: Callable[[np.ndarray], np.ndarray]
+  accuracy: float
+
+
+@functools.lru_cache(maxsize=1)
+def _judge(dataset: str, data_dir: str | None, test_images: int, seed: int) -> Judge:
+  train, test, num_classes = crpa_setup.load(dataset, data_dir, test_images)
+  model = judge_lib.train(train.images, train.labels, num_classes, seed)
+
+  def classify(images):
+    return model.predict(images, 500, verbose=0).argmax(axis=1)
+
+  return Judge(classify, float(np.mean(classify(test.images) == test.labels)))
 
 
 def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
@@ -187,6 +204,8 @@ def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
     return f"Without any attack, {called}."
   if not summary["attack_started"]:
     return f"The attack never started, and {called}."
+  if config.attack != "crpa":
+    return f"With {config.poison_images} injected images ({config.attack}), {called}."
   held = split.table[split.adversary, source]
   quality = summary["reconstruction"]
   success = quality["recognised"] >= 0.4 and quality["correlation"] > quality["other_correlation"]

@@ -1,50 +1,88 @@
 """Turns a CRPA configuration into a federation under attack."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from experiments.crpa_config import CRPAConfig
+from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError
 from models import registry
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack as attack_lib
-from tff_attacks.attacks import crpa
+from tff_attacks.attacks import crpa, injection
 from tff_attacks.data import datasets, partition
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning import aggregation, local_training, process
+from tff_attacks.simulation import evaluation
 
 _WARM_UP_IMAGES = 3000
 _WARM_UP_BATCH = 256
+
+
+class Compiled(NamedTuple):
+  """What runs of equal shapes share; it is traced once, whatever the classes and the seed.
+
+  Attributes:
+    dataset: Training and test set.
+    model_fn: Builds the global model.
+    generator_fn: Builds the generator.
+    generator: A generator to show images with.
+    has_additional_class: Whether the global model has an output for generated images.
+    loss_fn: (labels, model output) -> mean cross-entropy.
+    training: What every client does.
+    attack: What an adversary does differently; its parameters are but an example.
+    federation: The TFF process and the functions that make its states.
+    evaluate: Evaluates weights on the test set.
+  """
+
+  dataset: datasets.Dataset
+  model_fn: keras_state.ModelFn
+  generator_fn: keras_state.ModelFn
+  generator: tf.keras.Model
+  has_additional_class: bool
+  loss_fn: local_training.LossFn
+  training: local_training.LocalTraining
+  attack: attack_lib.ClientAttack
+  federation: process.Federation
+  evaluate: Callable[[keras_state.ModelWeights], evaluation.Evaluation]
 
 
 class Setup(NamedTuple):
   """Everything a run needs.
 
   Attributes:
-    dataset: Training and test set.
+    compiled: What it shares with other runs.
     split: Who holds how much of what, and who attacks.
     data: Each client's images.
-    model_fn: Builds the global model.
-    generator_fn: Builds the generator.
-    loss_fn: (labels, model output) -> mean cross-entropy.
-    training: What every client does.
-    attack: What the adversary does differently.
-    federation: The TFF process and the functions that make its states.
+    parameters: The attack's parameters.
   """
 
-  dataset: datasets.Dataset
+  compiled: Compiled
   split: partition.Split
   data: list[Images]
-  model_fn: keras_state.ModelFn
-  generator_fn: keras_state.ModelFn
-  loss_fn: local_training.LossFn
-  training: local_training.LocalTraining
-  attack: attack_lib.ClientAttack
-  federation: process.Federation
+  parameters: attack_lib.Parameters
+
+
+class _Shapes(NamedTuple):
+  """The options that a trace depends on."""
+
+  dataset: str
+  data_dir: str | None
+  test_images: int
+  model: str
+  generator: str
+  optimizer: str
+  learning_rate: float
+  batch_size: int
+  local_epochs: int
+  aggregator: str
+  generator_optimizer: str
+  injected_images: int
+  attack: str
 
 
 def prepare(config: CRPAConfig) -> Setup:
@@ -53,60 +91,89 @@ def prepare(config: CRPAConfig) -> Setup:
   Raises:
     ConfigError: If data, models or partition cannot be had as asked.
   """
+  injects = config.attack in INJECTED
+  shapes = {name: getattr(config, name) for name in _Shapes._fields if hasattr(config, name)}
+  shapes["injected_images"] = config.poison_images if injects else 0
+  shapes["attack"] = "injection" if injects else config.attack
   try:
-    dataset = datasets.load(config.dataset, config.data_dir)
+    dataset = load(config.dataset, config.data_dir, config.test_images)
     if not (dataset.test.labels == config.reconstruct).any():
       raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
     split, data = distribute(config, dataset)
-    model_fn = functools.partial(
-      registry.find("model", config.model, registry.GLOBAL_MODELS),
-      dataset.image_shape,
-      dataset.num_classes,
-    )
-    generator_fn = functools.partial(
-      registry.find("generator", config.generator, registry.GENERATORS), dataset.image_shape
-    )
-    contract = registry.check_global_model(
-      registry.build("model", config.model, model_fn), dataset.image_shape, dataset.num_classes
-    )
-    noise_size = registry.check_generator(
-      registry.build("generator", config.generator, generator_fn), dataset.image_shape
-    )
+    compiled = _compile(_Shapes(**shapes))
+    parameters = ()
+    if injects:
+      parameters = injection_parameters(config, dataset, split)
+    elif config.attack == "crpa":
+      parameters = crpa_parameters(config, dataset.num_classes)
   except (ValueError, FileNotFoundError) as error:
     raise ConfigError(str(error)) from error
+  _check_additional_class(config, compiled)
+  return Setup(compiled, split, data, parameters)
 
-  _check_additional_class(config, contract, dataset.num_classes)
+
+@functools.lru_cache(maxsize=1)
+def load(name: str, data_dir: str | None, test_images: int) -> datasets.Dataset:
+  """Loads a dataset, see `datasets.load`, with so many test images; 0 means all."""
+  dataset = datasets.load(name, data_dir)
+  if test_images > dataset.test.labels.size:
+    raise ValueError(f"test_images: there are {dataset.test.labels.size}, not {test_images}")
+  if test_images:
+    dataset = dataset._replace(test=dataset.test.take(slice(test_images)))
+  return dataset
+
+
+@functools.lru_cache(maxsize=4)
+def _compile(shapes: _Shapes) -> Compiled:
+  dataset = load(shapes.dataset, shapes.data_dir, shapes.test_images)
+  model_fn = functools.partial(
+    registry.find("model", shapes.model, registry.GLOBAL_MODELS),
+    dataset.image_shape,
+    dataset.num_classes,
+  )
+  generator_fn = functools.partial(
+    registry.find("generator", shapes.generator, registry.GENERATORS), dataset.image_shape
+  )
+  contract = registry.check_global_model(
+    registry.build("model", shapes.model, model_fn), dataset.image_shape, dataset.num_classes
+  )
+  generator = registry.build("generator", shapes.generator, generator_fn)
+  noise_size = registry.check_generator(generator, dataset.image_shape)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = local_training.local_training(
-    _optimizer(config.optimizer, config.learning_rate),
+    _optimizer(shapes.optimizer, shapes.learning_rate),
     local_training.plain_gradient(loss_fn),
-    config.batch_size,
-    config.local_epochs,
+    shapes.batch_size,
+    shapes.local_epochs,
   )
   attack = attack_lib.honest()
-  if config.attack == "crpa":
+  if shapes.attack == "crpa":
     attack = crpa.crpa(
-      attack_parameters(config, dataset.num_classes),
+      crpa.Parameters(reconstruct=0, label=0, poison_images=1),
       generator_fn,
       noise_size,
       dataset.num_classes,
-      _optimizer(config.generator_optimizer, config.generator_learning_rate, beta_1=0.5),
+      _optimizer(shapes.generator_optimizer, learning_rate=1.0, beta_1=0.5),
       loss_fn,
-      config.batch_size,
+      shapes.batch_size,
     )
+  elif shapes.attack == "injection":
+    example = dataset.train.take(np.zeros(shapes.injected_images, int))
+    attack = injection.injection(injection.Parameters(example))
   federation = process.build_federation(
-    model_fn, training, attack, aggregation.build_aggregator(config.aggregator)
+    model_fn, training, attack, aggregation.build_aggregator(shapes.aggregator)
   )
-  return Setup(
+  return Compiled(
     dataset,
-    split,
-    data,
     model_fn,
     generator_fn,
+    generator,
+    contract.num_outputs > dataset.num_classes,
     loss_fn,
     training,
     attack,
     federation,
+    evaluation.build_evaluation(model_fn, loss_fn, dataset.test),
   )
 
 
@@ -134,17 +201,20 @@ def distribute(
     "reconstruct" if original else config.adversary_lacks,
     max_draws,
     int(config.adversary) if config.adversary.isdigit() else None,
+    config.num_adversaries,
   )
   if original:
     split = partition.as_original(split, config.poison)
+  if config.size_sigma:
+    split = split._replace(table=partition.unequal(split.table, config.size_sigma, rng))
   if config.free_rider:
-    split.table[split.adversary] = 0
+    split.table[split.adversaries] = 0
   for field in ("reconstruct", "poison"):
     label = getattr(config, field)
     if not split.table[:, label].any():
       raise ValueError(f"{field}: no client holds class {label} in this partition")
   empty = np.flatnonzero(split.table.sum(axis=1) == 0)
-  if empty.size and not (config.free_rider and empty.tolist() == [split.adversary]):
+  if not set(empty) <= set(split.adversaries if config.free_rider else []):
     raise ValueError(
       f"images_per_class: {config.images_per_class} leaves client {empty[0]} without data"
     )
@@ -154,12 +224,11 @@ def distribute(
   return split, data
 
 
-def attack_parameters(config: CRPAConfig, num_classes: int) -> crpa.Parameters:
-  """The attack's parameters."""
-  labels = {"poison": config.poison, "extra": num_classes, "random": crpa.RANDOM_LABELS}
+def crpa_parameters(config: CRPAConfig, num_classes: int) -> crpa.Parameters:
+  """The parameters of `attack=crpa`."""
   return crpa.Parameters(
     reconstruct=config.reconstruct,
-    label=labels[config.generated_label],
+    label=_label(config, num_classes),
     poison_images=config.poison_images,
     generator_learning_rate=config.generator_learning_rate,
     discriminator_learning_rate=config.discriminator_learning_rate,
@@ -170,38 +239,72 @@ def attack_parameters(config: CRPAConfig, num_classes: int) -> crpa.Parameters:
   )
 
 
+def injection_parameters(
+  config: CRPAConfig, dataset: datasets.Dataset, split: partition.Split
+) -> injection.Parameters:
+  """The parameters of the controls, whose images no GAN made.
+
+  Raises:
+    ValueError: If there are too few such images.
+  """
+  rng = np.random.default_rng([config.seed, 2])
+  count, train = config.poison_images, dataset.train
+  if config.attack == "noise":
+    images = rng.uniform(-1, 1, [count, *dataset.image_shape]).astype(np.float32)
+  else:
+    label = config.reconstruct
+    if config.attack == "other_class":
+      own = split.table[split.adversary]
+      others = [c for c in np.argsort(own) if c not in (config.reconstruct, config.poison)]
+      label = others[0]
+    candidates = np.flatnonzero(train.labels == label)
+    if candidates.size < count:
+      raise ValueError(f"poison_images: {count}, but class {label} has {candidates.size} images")
+    images = train.images[rng.choice(candidates, count, replace=False)]
+  labels = np.full(count, _label(config, dataset.num_classes), np.int32)
+  return injection.Parameters(Images(images, labels), config.start_round, config.start_accuracy)
+
+
+def _label(config: CRPAConfig, num_classes: int) -> int:
+  """The label of generated images."""
+  labels = {"poison": config.poison, "extra": num_classes, "random": crpa.RANDOM_LABELS}
+  return labels[config.generated_label]
+
+
 def initial_states(
   config: CRPAConfig, setup: Setup
 ) -> tuple[process.ServerState, list[process.ClientState]]:
   """Returns the server's and the clients' states before the first round."""
-  weights = keras_state.initial_weights(setup.model_fn, config.seed)
+  weights = keras_state.initial_weights(setup.compiled.model_fn, config.seed)
   if config.warm_up_epochs:
     weights = _warm_up(config, setup, weights)
+  federation = setup.compiled.federation
   clients = [
-    setup.federation.initial_client(
-      config.seed, index, setup.attack.parameters if index == setup.split.adversary else None
+    federation.initial_client(
+      config.seed, index, setup.parameters if index in setup.split.adversaries else None
     )
     for index in range(config.num_clients)
   ]
-  return setup.federation.initial_server(weights), clients
+  return federation.initial_server(weights), clients
 
 
 def _warm_up(config: CRPAConfig, setup: Setup, weights: keras_state.ModelWeights):
   """Trains centrally on images of all classes, as the original can."""
+  compiled = setup.compiled
   training = local_training.local_training(
     _optimizer(config.optimizer, config.learning_rate),
-    local_training.plain_gradient(setup.loss_fn),
+    local_training.plain_gradient(compiled.loss_fn),
     _WARM_UP_BATCH,
     config.warm_up_epochs,
   )
   rng = np.random.default_rng(config.seed)
-  chosen = rng.permutation(setup.dataset.train.labels.size)[:_WARM_UP_IMAGES]
+  chosen = rng.permutation(compiled.dataset.train.labels.size)[:_WARM_UP_IMAGES]
   weights = tf.nest.map_structure(tf.convert_to_tensor, weights)
   output = training.train(
-    keras_state.build(setup.model_fn),
+    keras_state.build(compiled.model_fn),
     weights,
     training.initialize(weights),
-    setup.dataset.train.take(chosen),
+    compiled.dataset.train.take(chosen),
     tf.constant([config.seed, 1]),
   )
   return tf.nest.map_structure(lambda w, u: (w + u).numpy(), weights, output.update)
@@ -213,12 +316,13 @@ def _optimizer(name: str, learning_rate: float, beta_1: float = 0.9):
   return tff.learning.optimizers.build_sgdm(learning_rate)
 
 
-def _check_additional_class(config: CRPAConfig, contract: registry.Contract, num_classes: int):
-  if contract.num_outputs > num_classes or config.attack == "none":
+def _check_additional_class(config: CRPAConfig, compiled: Compiled):
+  if compiled.has_additional_class or config.attack == "none":
     return
+  num_classes = compiled.dataset.num_classes
   if config.generated_label == "extra":
     raise ConfigError(f"generated_label: extra needs a model with {num_classes + 1} outputs")
-  if config.discriminator_learning_rate > 0:
+  if config.attack == "crpa" and config.discriminator_learning_rate > 0:
     raise ConfigError(
       f"discriminator_learning_rate: must be 0 for a model with {num_classes} outputs, it has no "
       "class for generated images"

@@ -108,6 +108,6 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   lines += [
     "",
     "EXIT STATUS",
-    "  0 done; 2 bad input, refused before any work; 130 interrupted, can be resumed",
+    "  0 done; 1 failed; 2 bad input, refused before any work; 130 interrupted",
   ]
   return "\n".join(lines)

@@ -4,7 +4,7 @@ import datetime
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import hydra
@@ -62,30 +62,49 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     sys.exit(error.code if started else BAD_INPUT if error.code else 0)
 
 
-def read_config(config_class: type, folder: str) -> Any:
+def read_config(
+  config_class: type, folder: str, changeable: Collection[str] = runtime_options.NAMES
+) -> Any:
   """Returns the config of a results folder that `resume=` names.
 
-  Where it runs may change, so options of the runtime count.
+  Args:
+    config_class: Its dataclass.
+    folder: The folder.
+    changeable: Options that may be given anew: those that say where it runs.
 
   Raises:
     ConfigError: If the folder holds none, or other options were given, too.
   """
   given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-  others = [o for o in given if o.partition("=")[0] not in runtime_options.NAMES]
+  others = [o for o in given if o.partition("=")[0] not in changeable]
   if others:
     raise options.ConfigError(
       f"resume: the run keeps its own options; leave out {', '.join(others)}"
     )
+  if any(option.startswith("runtime=") for option in given):
+    # What belongs to the old runtime must not stand in the way of the new one.
+    given = ["workers=[]", "device=null", *given]
+  return load_config(config_class, folder, given)
+
+
+def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequence[str] = ()) -> Any:
+  """Returns the config of a results folder, with changes of the form `option=value`.
+
+  Raises:
+    ConfigError: If it cannot be read.
+  """
   path = pathlib.Path(folder) / "config.yaml"
   try:
     config = OmegaConf.to_object(
       OmegaConf.merge(
-        OmegaConf.structured(config_class), OmegaConf.load(path), OmegaConf.from_dotlist(given)
+        OmegaConf.structured(config_class),
+        OmegaConf.load(path),
+        OmegaConf.from_dotlist(list(changes)),
       )
     )
   except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
     raise options.ConfigError(f"resume: {path} cannot be read: {error}") from error
-  config.output_dir = folder
+  config.output_dir = str(folder)
   return config
 
 

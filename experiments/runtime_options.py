@@ -77,7 +77,8 @@ def start(config: RuntimeOptions) -> Iterator[Runtime]:
 
   from tff_attacks.runtime import in_process, worker, workers
 
-  _prepare_gpus(config)
+  if config.runtime != "worker":
+    prepare_gpus()
   with contextlib.ExitStack() as stack:
     if config.runtime == "worker":
       process = stack.enter_context(worker.worker())
@@ -105,7 +106,7 @@ def start(config: RuntimeOptions) -> Iterator[Runtime]:
     yield Runtime(place, [os.getpid()], device)
 
 
-def _prepare_gpus(config: RuntimeOptions) -> None:
+def prepare_gpus() -> None:
   """Lets a GPU's memory grow as needed, and its kernels repeat their results."""
   import tensorflow as tf
 
@@ -115,5 +116,5 @@ def _prepare_gpus(config: RuntimeOptions) -> None:
       tf.config.experimental.set_memory_growth(gpu, True)
   except RuntimeError:  # TensorFlow is running already, as in tests.
     return
-  if gpus and config.runtime != "worker":
+  if gpus:
     tf.config.experimental.enable_op_determinism()

@@ -31,10 +31,14 @@ def run(config: WorkerConfig) -> int:
   if config.port > 65_535:
     raise ConfigError("port: must be below 65536")
 
+  from experiments import runtime_options
   from tff_attacks.runtime import service, worker
 
   worker.remove_stock_context()
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  runtime_options.prepare_gpus()
+  # SIGINT, too, for a shell's background jobs ignore it.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.default_int_handler)
   try:
     with service.serve(config.host, config.port, config.device) as port:
       print(f"Worker: {config.host}:{port}", flush=True)

@@ -28,7 +28,6 @@ from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning import process
 from tff_attacks.metrics import classification
-from tff_attacks.simulation import evaluation
 
 PARTS = ("local_training", "gan", "evaluation")
 ROUNDS = ("in_process", "worker", "bare", "keras_fit", "original")
@@ -123,7 +122,7 @@ class Federated:
 
   def __init__(self, context, setup: crpa_setup.Setup, evaluate, start: Start):
     self._context = context
-    self._process = setup.federation.process
+    self._process = setup.compiled.federation.process
     self._evaluate = evaluate
     self._data = start.data
     self._server = start.server
@@ -145,8 +144,8 @@ class Bare:
   """
 
   def __init__(self, setup: crpa_setup.Setup, evaluate, start: Start):
-    training, attack = setup.training, setup.attack
-    model = keras_state.build(setup.model_fn)
+    training, attack = setup.compiled.training, setup.compiled.attack
+    model = keras_state.build(setup.compiled.model_fn)
     workspace = attack.build(model)
     client = _adversary(start)
     client_specs = _specs(client)._replace(attack=_specs(client.attack, free=True))
@@ -187,14 +186,14 @@ class KerasFit:
     self._batch_size = config.batch_size
     self._gan = gan
     self._start = start
-    self._test = setup.dataset.test
-    self._loss_fn = setup.loss_fn
+    self._test = setup.compiled.dataset.test
+    self._loss_fn = setup.compiled.loss_fn
     self._server = start.server
     self._attack_state = _adversary(start).attack
     # One model a client, since the state of its optimizer persists.
-    self._models = [setup.model_fn() for _ in start.clients]
+    self._models = [setup.compiled.model_fn() for _ in start.clients]
     for model in self._models:
-      model.compile(tf.keras.optimizers.Adam(config.learning_rate), setup.loss_fn)
+      model.compile(tf.keras.optimizers.Adam(config.learning_rate), setup.compiled.loss_fn)
 
   def __call__(self) -> None:
     """Does the round."""
@@ -253,14 +252,14 @@ def gflop(config: CRPAConfig, setup: crpa_setup.Setup, names: Sequence[str]) -> 
 
   The original counts as any other round, although it evaluates twice.
   """
-  model = flops.forward(keras_state.build(setup.model_fn))
-  generator = flops.forward(keras_state.build(setup.generator_fn))
+  model = flops.forward(keras_state.build(setup.compiled.model_fn))
+  generator = flops.forward(keras_state.build(setup.compiled.generator_fn))
   sizes = [images.labels.size for images in setup.data]
   own, poison_images = sizes[setup.split.adversary], config.poison_images
   parts = {
     "local_training": flops.local_training(model, sizes, poison_images),
     "gan": flops.gan(model, generator, own, config.batch_size, poison_images),
-    "evaluation": model * setup.dataset.test.labels.size,
+    "evaluation": model * setup.compiled.dataset.test.labels.size,
   }
   counts = dict.fromkeys([*ROUNDS, "parts_sum"], sum(parts.values())) | parts
   counts["matmul"] = _MATMULS * 2 * _MATMUL_SIZE**3
@@ -269,14 +268,14 @@ def gflop(config: CRPAConfig, setup: crpa_setup.Setup, names: Sequence[str]) -> 
 
 def _evaluate(setup: crpa_setup.Setup):
   """Returns (weights) -> test accuracy, as the next round's context needs it."""
-  one_pass = evaluation.build_evaluation(setup.model_fn, setup.loss_fn, setup.dataset.test)
-  return lambda weights: np.float32(classification.accuracy(one_pass(weights).confusion))
+  evaluate = setup.compiled.evaluate
+  return lambda weights: np.float32(classification.accuracy(evaluate(weights).confusion))
 
 
 def _gan(setup: crpa_setup.Setup, start: Start):
   """Returns (server, attack's state in its slot) -> (new state, poisoned data)."""
-  attack = setup.attack
-  workspace = attack.build(keras_state.build(setup.model_fn))
+  attack = setup.compiled.attack
+  workspace = attack.build(keras_state.build(setup.compiled.model_fn))
   slot, own = _adversary(start).attack, start.data[start.adversary]
   seed = tf.constant([0, 1])
 
@@ -293,7 +292,7 @@ def _gan(setup: crpa_setup.Setup, start: Start):
 
 def _local_training(setup: crpa_setup.Setup, gan, start: Start) -> Work:
   """The clients' training alone, the adversary's on data that is poisoned already."""
-  model = keras_state.build(setup.model_fn)
+  model = keras_state.build(setup.compiled.model_fn)
   weights, seed = start.server.weights, tf.constant([0, 1])
   data = list(start.data)
   _, data[start.adversary] = gan(start.server, _adversary(start).attack)
@@ -302,7 +301,7 @@ def _local_training(setup: crpa_setup.Setup, gan, start: Start) -> Work:
     input_signature=[_specs(weights), _specs(start.clients[0].optimizer), _specs(data[0], True)]
   )
   def train(weights, optimizer, data):
-    return setup.training.train(model, weights, optimizer, data, seed)
+    return setup.compiled.training.train(model, weights, optimizer, data, seed)
 
   def work():
     for client, images in zip(start.clients, data, strict=True):

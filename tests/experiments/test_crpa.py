@@ -112,7 +112,7 @@ def test_leaves_a_complete_results_folder(finished):
   assert summary["average_attack_accuracy"] == pytest.approx(metrics["attack_accuracy"].mean())
   assert summary["versions"]["tensorflow"] == "2.14.1"
   partition = json.loads((folder / "partition.json").read_text())
-  assert partition["adversary"] == 1
+  assert partition["adversaries"] == [1]
   assert partition["adversary_holds"][0] == partition["adversary_holds"][6] == 0
   assert yaml.safe_load((folder / "config.yaml").read_text())["rounds"] == 6
   for picture in ("attack_accuracy", "confusion_matrix", "reconstructions", "round_0005"):
@@ -170,6 +170,17 @@ def test_a_finished_run_resumes_to_itself(finished):
   assert crpa(f"resume={folder}").returncode == 0
   for one, other in zip(before, tables(folder), strict=True):
     pd.testing.assert_frame_equal(one, other)
+
+
+def test_resumed_in_another_runtime(tmp_path, two_workers):
+  arguments = ["rounds=1", *SHORT[1:], "runtime=workers", f"workers=[{','.join(two_workers)}]"]
+  assert crpa(*arguments, f"output_dir={tmp_path}").returncode == 0
+  config = tmp_path / "config.yaml"
+  config.write_text(config.read_text().replace("rounds: 1\n", "rounds: 2\n"))
+  resumed = crpa(f"resume={tmp_path}", "runtime=in_process")
+  assert resumed.returncode == 0, resumed.stderr
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert (summary["round"], summary["runtime"]) == (1, "in_process")
 
 
 def batch_norm_model(image_shape, num_classes):

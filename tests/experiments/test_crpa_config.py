@@ -125,7 +125,7 @@ def test_the_sentence_is_true(changes, started, recognised, held, expected):
     "attack_started": started,
     "reconstruction": quality,
   }
-  split = partition.Split(table, adversary=2, draws=1)
+  split = partition.Split(table, adversaries=[2], draws=1)
   assert crpa_run.sentence(config(**changes), split, summary).startswith(expected)
 
 

@@ -66,6 +66,17 @@ class ClientAttack(NamedTuple):
   ]
 
 
+def may_start(context: Context, parameters: Any) -> tf.Tensor:
+  """Whether an attack may begin: from `start_round` on, above `start_accuracy`.
+
+  Args:
+    context: What the server sent.
+    parameters: With `start_round` (first round, from 0) and `start_accuracy` (of the global
+      model; accuracy must be above it).
+  """
+  return (context.round >= parameters.start_round) & (context.accuracy > parameters.start_accuracy)
+
+
 def keep_data(workspace, state, context, data, seed):
   """A `poison_data` that leaves the data as it is."""
   del workspace, context, seed

@@ -124,10 +124,7 @@ def crpa(
     return tf.nest.map_structure(tf.convert_to_tensor, state)
 
   def poison_data(workspace, state, context, data, seed):
-    parameters = state.parameters
-    ready = (context.round >= parameters.start_round) & (
-      context.accuracy > parameters.start_accuracy
-    )
+    ready = attack.may_start(context, state.parameters)
     state = state._replace(started=state.started | ready)
     return tf.cond(
       state.started,

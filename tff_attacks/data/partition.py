@@ -94,18 +94,40 @@ def dirichlet(
 NAMES = (*FIXED, "dirichlet")
 
 
+def unequal(table: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+  """Makes clients differ in size: their shares of a table are log-normal.
+
+  Args:
+    table: `int [clients, classes]`.
+    sigma: Standard deviation of the logarithm; 0 leaves the table as it is.
+    rng: Source of randomness.
+
+  Returns:
+    The table of what is left: of every class the same share of what a client held, all of it
+    for one client, and at least one image of what it held.
+  """
+  shares = rng.lognormal(sigma=sigma, size=len(table))
+  left = np.floor(table * (shares / shares.max())[:, np.newaxis]).astype(int)
+  return np.maximum(left, np.minimum(table, 1))
+
+
 class Split(NamedTuple):
-  """A partition with its adversary.
+  """A partition with its adversaries.
 
   Attributes:
     table: `int [clients, classes]`, images per client and class.
-    adversary: Index of the malicious client.
-    draws: Number of tables drawn until one held a fit adversary (1 if not random).
+    adversaries: Indices of the malicious clients.
+    draws: Number of tables drawn until one held fit adversaries (1 if not random).
   """
 
   table: np.ndarray
-  adversary: int
+  adversaries: list[int]
   draws: int
+
+  @property
+  def adversary(self) -> int:
+    """The first of them."""
+    return self.adversaries[0]
 
 
 def fit_adversaries(table: np.ndarray, reconstruct: int, poison: int, lacks: str) -> np.ndarray:
@@ -132,8 +154,9 @@ def search(
   lacks: str,
   max_draws: int,
   adversary: int | None = None,
+  count: int = 1,
 ) -> Split:
-  """Draws tables until one has a client fit to be the adversary.
+  """Draws tables until one has as many clients fit to be adversaries as are wanted.
 
   Args:
     draw: Returns a new table at each call.
@@ -141,22 +164,25 @@ def search(
     poison: Class T.
     lacks: See `fit_adversaries`.
     max_draws: Give up after so many tables.
-    adversary: The client that shall be fit; None takes the first fit one.
+    adversary: A client that shall be fit, and first; None takes the first fit one.
+    count: Number of adversaries.
 
   Returns:
-    The first table found, and its adversary.
+    The first table found, and its adversaries.
 
   Raises:
     ValueError: If none was found.
   """
-  for count in range(1, max_draws + 1):
+  for draws in range(1, max_draws + 1):
     table = draw()
-    fit = fit_adversaries(table, reconstruct, poison, lacks)
+    fit = fit_adversaries(table, reconstruct, poison, lacks).tolist()
     if adversary is not None:
-      fit = fit[fit == adversary]
-    if fit.size:
-      return Split(table, int(fit[0]), count)
-  who = "no client lacks" if adversary is None else f"client {adversary} does not lack"
+      fit = [adversary, *(i for i in fit if i != adversary)] if adversary in fit else []
+    if len(fit) >= count:
+      return Split(table, fit[:count], draws)
+  who = "no client lacks" if count == 1 else f"fewer than {count} clients lack"
+  if adversary is not None:
+    who = f"client {adversary}{' with enough others' if count > 1 else ''} does not lack"
   what = "both G and T" if lacks == "both" else "G"
   raise ValueError(
     f"partition: {who} {what} in {max_draws} draw(s). Use another adversary, a smaller alpha or a "
@@ -173,7 +199,7 @@ def as_original(split: Split, poison: int) -> Split:
   """
   table = split.table.copy()
   table[[0, split.adversary]] = table[[split.adversary, 0]]
-  return Split(table, 3 if poison == 0 else 0, split.draws)
+  return Split(table, [3 if poison == 0 else 0], split.draws)
 
 
 def assign(labels: np.ndarray, table: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:

@@ -11,7 +11,8 @@ and its TensorFlow leaves run as functions of this process.
 Each call of a leaf has its own variables and tables, as in the stock runtime. Unlike
 there, a shuffled dataset argument reshuffles in every call (the stock runtime sends a
 copy and repeats one order), and op-seeded random draws go on where the call before
-stopped; stateless draws are the same everywhere. All clients' results of a map are held
+stopped (with several threads, which client gets which draw is open); stateless draws are
+the same everywhere. All clients' results of a map are held
 until they have been aggregated.
 """
 
@@ -71,14 +72,17 @@ class InProcessContext(tff.framework.SyncContext):
       insecure_aggregation: Whether secure sums are computed in the clear; they are
         refused otherwise.
       default_num_clients: Number of clients of a computation without client arguments.
-      client_map: How work at the clients runs; in threads of this process if None.
+      client_map: How work at the clients runs; in `client_threads` of this process if None.
 
     Raises:
-      ValueError: If there is no such device, or `client_threads` is below 1.
+      ValueError: If there is no such device, `client_threads` is below 1, or there is a
+        `client_map`, too.
     """
     _check_device(device)
     if client_threads < 1:
       raise ValueError(f"client_threads: must be at least 1, not {client_threads}")
+    if client_map is not None and client_threads > 1:
+      raise ValueError("client_threads: not with a client_map, which decides for itself")
     self._device = device
     self._convert = (lambda tensor: tensor) if keep_tensors else (lambda tensor: tensor.numpy())
     self._insecure_aggregation = insecure_aggregation
@@ -126,11 +130,12 @@ class InProcessContext(tff.framework.SyncContext):
     key = hashlib.sha256(proto.SerializeToString(deterministic=True)).digest()
     found = self._leaves.get(key)
     if found is None:
-      if self._device and "ReduceDataset" in leaf.op_types(proto):
+      device = self._device or ("GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0")
+      if not device.endswith("CPU:0") and "ReduceDataset" in leaf.op_types(proto):
         logging.warning(
           "A computation reduces a dataset, which TensorFlow does on the CPU, whatever the "
           "device (%s). Use `for element in iter(dataset)` or arrays instead.",
-          self._device,
+          device,
         )
       found = self._leaves[key] = leaf.Leaf(proto, self._device)
     return found
@@ -172,15 +177,16 @@ def set_in_process_context(device: str | None = None, **options) -> None:
 
 
 def threads(count: int) -> ClientMap:
-  """Returns a map over clients in so many threads; small leaves run in groups instead."""
+  """Returns a map over clients in so many threads; many small leaves run in groups instead."""
   pool = concurrent.futures.ThreadPoolExecutor(count, "client")
   run = map if count == 1 else pool.map
 
   def client_map(function, arguments):
-    if function.leaf is None or not function.leaf.groups:
-      return list(run(function.call, arguments))
-    pack = values.packer(function.block.type_signature.result)
-    return [pack(result) for result in function.leaf.map(list(map(values.flatten, arguments)))]
+    results = []
+    if function.leaf is not None and function.leaf.groups:
+      pack = values.packer(function.block.type_signature.result)
+      results = [pack(r) for r in function.leaf.map([values.flatten(a) for a in arguments])]
+    return results + list(run(function.call, arguments[len(results) :]))
 
   return client_map
 

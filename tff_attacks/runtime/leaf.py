@@ -29,7 +29,8 @@ _RESOURCES = ("VarHandleOp", *_ANONYMOUS.values())
 # Calls of a leaf that go into one, if it has no more ops than this: then calls are what costs.
 _TOGETHER = 16
 _SMALL = 100
-_CONTROL = {"StatefulPartitionedCall", "If", "While", "Case"}
+_CALL = "StatefulPartitionedCall"
+_LOOPS = {"While", "StatelessWhile"}
 _SESSIONS = itertools.count()
 _IMPORTS = itertools.count()
 
@@ -40,7 +41,8 @@ class Leaf:
   A sequence is a variant tensor.
 
   Attributes:
-    groups: Whether `map` and `fold` put several calls into one.
+    groups: Whether `map` and `fold` put several calls into one: the leaf is small, without
+      loops, state or random draws of its own.
   """
 
   def __init__(self, proto, device: str | None):
@@ -65,7 +67,7 @@ class Leaf:
       return self._function(*arguments) or []
 
   def map(self, members: Sequence[list[tf.Tensor]]) -> list[list[tf.Tensor]]:
-    """Calls the leaf for each member."""
+    """Calls the leaf for as many of the members as fill groups."""
     grouped = self._grouped(members)
     if grouped and self._map is None:
       self._map = _compile(self._map_group, self._specs * _TOGETHER, self._device)
@@ -74,7 +76,7 @@ class Leaf:
       for group in grouped:
         flat = self._map(*itertools.chain.from_iterable(group)) or []
         results += _split(flat, _TOGETHER)
-    return results + [self(member) for member in members[len(results) :]]
+    return results
 
   def fold(
     self, accumulator: list[tf.Tensor], members: Sequence[list[tf.Tensor]]
@@ -171,8 +173,9 @@ def _is_small_and_stateless(proto) -> bool:
   graph_def = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
   library = {function.signature.name for function in graph_def.library.function}
   ops = [node.op for node in _nodes(graph_def)]
-  known = set(ops) - library - _CONTROL
-  return len(ops) <= _SMALL and not any(op_def_registry.get(op).is_stateful for op in known)
+  if len(ops) > _SMALL or _LOOPS & set(ops):
+    return False
+  return not any(op_def_registry.get(op).is_stateful for op in set(ops) - library - {_CALL})
 
 
 def _tensors(graph: tf.Graph, binding) -> list[tf.Tensor]:

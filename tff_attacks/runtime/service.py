@@ -7,7 +7,8 @@ support and always listens on every network interface.
 import concurrent.futures
 import contextlib
 import itertools
-import threading
+import logging
+import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from tensorflow_federated.python.common_libs import structure
 
 from tff_attacks.runtime import in_process
 
+# gRPC puts it into a header, whose size is limited.
+_LONGEST_MESSAGE = 4000
 _UNLIMITED = [
   ("grpc.max_receive_message_length", -1),
   ("grpc.max_send_message_length", -1),
@@ -39,19 +42,18 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
     self._context = context
     self._executors = {}
     self._ids = itertools.count()
-    self._lock = threading.Lock()
 
   def GetExecutor(self, request, context):  # noqa: N802
     """Starts a set of values of its own."""
     del request, context
-    with self._lock:
-      name = str(next(self._ids))
-      self._executors[name] = {}
+    # A worker that was restarted must not take another's values for its own.
+    name = uuid.uuid4().hex
+    self._executors[name] = {}
     return executor_pb2.GetExecutorResponse(executor=executor_pb2.ExecutorId(id=name))
 
   def CreateValue(self, request, context):  # noqa: N802
     """Keeps a value that is sent, or a computation."""
-    with _reported(context):
+    with self._reported(request, context):
       if request.value.WhichOneof("value") == "computation":
         computation = tff.framework.deserialize_computation(request.value.computation)
         value = _TypedValue(computation, computation.type_signature)
@@ -61,7 +63,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
 
   def CreateCall(self, request, context):  # noqa: N802
     """Runs a computation and keeps its result."""
-    with _reported(context):
+    with self._reported(request, context):
       computation = self._value(request, request.function_ref)
       argument = None
       if request.HasField("argument_ref"):
@@ -72,7 +74,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
 
   def CreateStruct(self, request, context):  # noqa: N802
     """Joins values."""
-    with _reported(context):
+    with self._reported(request, context):
       names = [element.name or None for element in request.element]
       parts = [self._value(request, element.value_ref) for element in request.element]
       value = _TypedValue(
@@ -88,7 +90,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
 
   def CreateSelection(self, request, context):  # noqa: N802
     """Takes an element."""
-    with _reported(context):
+    with self._reported(request, context):
       source = self._value(request, request.source_ref)
       value = _TypedValue(
         structure.from_container(source.value)[request.index], source.type_signature[request.index]
@@ -97,7 +99,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
 
   def Compute(self, request, context):  # noqa: N802
     """Sends a value back."""
-    with _reported(context):
+    with self._reported(request, context):
       value, type_signature = self._value(request, request.value_ref)
       value = tff.tensorflow.transform_result(value)
       serialized, _ = tff.framework.serialize_value(value, type_signature)
@@ -118,22 +120,24 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
     return executor_pb2.DisposeExecutorResponse()
 
   def _keep(self, request, value):
-    with self._lock:
-      name = str(next(self._ids))
+    name = str(next(self._ids))
     self._executors[request.executor.id][name] = value
     return executor_pb2.ValueRef(id=name)
 
   def _value(self, request, reference):
     return self._executors[request.executor.id][reference.id]
 
-
-@contextlib.contextmanager
-def _reported(context) -> Iterator[None]:
-  """Turns an exception into the status that the caller gets."""
-  try:
-    yield
-  except Exception as error:
-    context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+  @contextlib.contextmanager
+  def _reported(self, request, context) -> Iterator[None]:
+    """Turns an exception into the status that the caller gets."""
+    if request.executor.id not in self._executors:
+      context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the worker was restarted")
+    try:
+      yield
+    except Exception as error:
+      logging.exception("A computation failed.")
+      message = f"{type(error).__name__}: {error}"
+      context.abort(grpc.StatusCode.INTERNAL, message[:_LONGEST_MESSAGE])
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ from tff_attacks.runtime.channel import open_channel
 
 _BINARY = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
 _START_SECONDS = 60
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 # More heaps than cores only fragment the memory of a worker that lives long.
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "MALLOC_ARENA_MAX": "1"}
 
@@ -46,13 +48,13 @@ def worker() -> Iterator[subprocess.Popen]:
     env={**os.environ, **_ENVIRONMENT},
     # Ctrl-C is for the program, which ends the round first.
     start_new_session=True,
-    preexec_fn=_die_with_parent,
+    preexec_fn=die_with_parent,
   )
   try:
     with open_channel(f"localhost:{port}") as channel:
       stub = tff.framework.RemoteExecutorGrpcStub(channel)
       _wait(process, stub)
-      with _default_context(_execution_context(stub)):
+      with tff.framework.get_context_stack().install(_execution_context(stub)):
         yield process
   finally:
     process.kill()
@@ -70,7 +72,7 @@ def remove_stock_context() -> None:
 class _NoRuntime(tff.framework.SyncContext):
   def invoke(self, comp, arg):
     del comp, arg
-    raise RuntimeError("No TFF runtime: put the call into a `with worker():` block.")
+    raise RuntimeError("No TFF runtime: put the call into a `with in_process():` block.")
 
 
 def _execution_context(stub) -> tff.framework.SyncExecutionContext:
@@ -88,13 +90,6 @@ def _execution_context(stub) -> tff.framework.SyncExecutionContext:
   )
 
 
-@contextlib.contextmanager
-def _default_context(context):
-  stack = tff.framework.get_context_stack()
-  with stack.install(context):
-    yield
-
-
 def _wait(process: subprocess.Popen, stub) -> None:
   deadline = time.monotonic() + _START_SECONDS
   while not stub.is_ready:
@@ -103,7 +98,6 @@ def _wait(process: subprocess.Popen, stub) -> None:
     time.sleep(0.05)
 
 
-def _die_with_parent() -> None:
-  """Runs in the new process: Linux ends it when the program is killed, too."""
-  pr_set_pdeathsig = 1
-  ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+def die_with_parent() -> None:
+  """Makes Linux end this process when its parent is gone, even if that was killed."""
+  _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -3,7 +3,8 @@
 The server's part runs in this process. Each client's work is sent, once, to one of the
 workers, which take the next client whenever they are free; the results come back in the
 order of the clients. A worker that is lost is dropped, and what it had not finished runs
-on the others: a client's work is a pure function, so nothing is lost.
+on the others: a client's work is a pure function, so nothing is lost. Work that uses
+values from outside of it (a sampled key, say) cannot be sent; it runs in this process.
 
 The connections are TFF's own executor protocol, over gRPC without authentication or
 encryption: keep them on a trusted network or in a tunnel.
@@ -41,7 +42,7 @@ def workers(
 
   Args:
     addresses: `host:port` of each worker, from `experiments.worker` or TFF's own binary.
-    clients_at_once: Clients that run at the same time on each worker.
+    clients_at_once: Clients that run at the same time on each worker, at least 1.
     wait_seconds: How long to wait for the workers at the start.
     **options: Of the context of the server's part, see `in_process.InProcessContext`.
 
@@ -50,16 +51,19 @@ def workers(
 
   Raises:
     ConnectionError: If a worker cannot be reached.
+    ValueError: If there are no addresses.
   """
+  if not addresses or clients_at_once < 1:
+    raise ValueError("workers: at least one address, and one client at once, are needed")
   with contextlib.ExitStack() as stack:
     connections = []
     for address in addresses:
       channel = stack.enter_context(open_channel(address))
       try:
         grpc.channel_ready_future(channel).result(wait_seconds)
-      except grpc.FutureTimeoutError as error:
+        connections += [_Connection(address, channel) for _ in range(clients_at_once)]
+      except (grpc.FutureTimeoutError, grpc.RpcError) as error:
         raise ConnectionError(f"no TFF worker answers at {address}") from error
-      connections += [_Connection(address, channel) for _ in range(clients_at_once)]
     pool = _Pool(connections)
     stack.callback(pool.close)
     with in_process.in_process(client_map=pool.map, **options) as context:
@@ -74,16 +78,17 @@ class _Connection:
     self._executor = tff.framework.RemoteExecutor(tff.framework.RemoteExecutorGrpcStub(channel))
     self._executor.set_cardinalities({tff.CLIENTS: 0})
     self._functions = {}
-    self._shared = {}
 
-  def call(self, function: Function, argument: Value, shared: Sequence[int]) -> Value:
+  def call(
+    self, function: Function, argument: Value, shared: Sequence[int], sent: dict[int, Any]
+  ) -> Value:
     """Runs a client's work.
 
     Args:
       function: What to run.
       argument: Its argument.
-      shared: Indices of the argument's elements that are the same for all clients; they
-        are sent once.
+      shared: Indices of the argument's elements that are the same for all clients.
+      sent: Those of them that the worker has already; the others are added.
     """
     type_signature = function.block.type_signature
     key = id(function.block)
@@ -93,19 +98,16 @@ class _Connection:
       self._functions[key] = (remote, function.block)
     remote = None
     if argument is not None:
-      remote = self._send(argument, type_signature.parameter, shared)
+      remote = self._send(argument, type_signature.parameter, shared, sent)
     result = self._run(self._executor.create_call(self._functions[key][0], remote))
     return values.ingest(self._run(result.compute()), type_signature.result, None)
 
-  def forget_shared(self) -> None:
-    """Drops the shared elements of the map that is over."""
-    self._shared.clear()
-
   def close(self) -> None:
     """Frees what the worker keeps for this connection."""
+    self._functions.clear()
     self._executor.close()
 
-  def _send(self, argument, type_spec, shared):
+  def _send(self, argument, type_spec, shared, sent):
     if not shared:
       return self._send_value(argument, type_spec)
     elements = []
@@ -113,9 +115,9 @@ class _Connection:
       if index not in shared:
         elements.append(self._send_value(element, t))
         continue
-      if index not in self._shared:
-        self._shared[index] = self._send_value(element, t)
-      elements.append(self._shared[index])
+      if index not in sent:
+        sent[index] = self._send_value(element, t)
+      elements.append(sent[index])
     names = [name for name, _ in values.fields(type_spec)]
     struct = tff.structure.Struct(zip(names, elements, strict=True))
     return self._run(self._executor.create_struct(struct))
@@ -128,10 +130,10 @@ class _Connection:
     try:
       return asyncio.run(coroutine)
     except tff.framework.RetryableError as error:
-      raise _LostWorkerError from error
+      raise _LostWorkerError(str(error)) from error
     except grpc.RpcError as error:
       if error.code() in _LOST:
-        raise _LostWorkerError from error
+        raise _LostWorkerError(error.details()) from error
       raise RuntimeError(f"worker {self.address}: {error.details()}") from error
 
 
@@ -146,9 +148,10 @@ class _Pool:
     self._connections = connections
     self._threads = concurrent.futures.ThreadPoolExecutor(len(connections), "worker")
     self._lock = threading.Lock()
+    self._one_map = threading.Lock()
 
   def map(self, function: Function, arguments: Sequence[Value]) -> list[Value]:
-    """A `ClientMap`, see `intrinsics.Clients`.
+    """A `ClientMap`, see `intrinsics.Clients`; one at a time.
 
     Raises:
       RuntimeError: If a computation fails, or all workers are lost.
@@ -160,36 +163,43 @@ class _Pool:
     todo = collections.deque(range(len(arguments)))
 
     def work(connection):
-      while todo:
+      sent = {}
+      while True:
         try:
           index = todo.popleft()
         except IndexError:
-          return
+          return None
         try:
-          results[index] = connection.call(function, arguments[index], shared)
-        except _LostWorkerError:
+          results[index] = connection.call(function, arguments[index], shared, sent)
+        except _LostWorkerError as error:
           todo.append(index)
-          self._drop(connection.address)
-          return
+          self._drop(connection.address, error)
+          return error
         except BaseException:
           todo.clear()
           raise
-      connection.forget_shared()
 
-    while todo:
-      if not self._connections:
-        raise RuntimeError("all TFF workers are lost")
-      futures = [self._threads.submit(work, connection) for connection in self._connections]
-      for future in concurrent.futures.as_completed(futures):
-        future.result()
+    with self._one_map:
+      lost = None
+      try:
+        while todo:
+          if not self._connections:
+            raise RuntimeError("all TFF workers are lost") from lost
+          futures = [self._threads.submit(work, connection) for connection in self._connections]
+          concurrent.futures.wait(futures)
+          lost = next(filter(None, [future.result() for future in futures]), lost)
+      finally:
+        todo.clear()  # An interrupt ends the clients that run, and no other one begins.
     return results
 
-  def _drop(self, address: str) -> None:
+  def _drop(self, address: str, error: _LostWorkerError) -> None:
     with self._lock:
-      rest = [connection for connection in self._connections if connection.address != address]
-      if len(rest) < len(self._connections):
-        logging.warning("The TFF worker at %s is lost; its clients run on the others.", address)
-      self._connections = rest
+      gone = [connection for connection in self._connections if connection.address == address]
+      if gone:
+        logging.warning(
+          "The TFF worker at %s is lost (%s); its clients run on the others.", address, error
+        )
+      self._connections = [c for c in self._connections if c not in gone]
 
   def close(self) -> None:
     self._threads.shutdown()

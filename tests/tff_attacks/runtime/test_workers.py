@@ -1,5 +1,6 @@
 """Clients on workers: real worker processes, as a user starts them."""
 
+import concurrent.futures
 import pathlib
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import tensorflow_federated as tff
 from tests import tiny
 from tff_attacks import keras_state
 from tff_attacks.learning import aggregation, process
-from tff_attacks.runtime import in_process, worker, workers
+from tff_attacks.runtime import in_process, service, worker, workers
 
 NUM_CLIENTS = 5
 
@@ -144,14 +145,14 @@ def test_rounds_with_a_worker_killed_in_the_second_equal_undisturbed_ones(
   call = workers._Connection.call
   started, finished = [], []
 
-  def call_and_kill(self, function, argument, shared):
+  def call_and_kill(self, function, argument, shared, sent):
     if not shared:  # Only local training takes the broadcast weights.
-      return call(self, function, argument, shared)
+      return call(self, function, argument, shared, sent)
     started.append(self.address)
     if len(started) > NUM_CLIENTS and self.address == one:
       first.kill()
       first.wait()
-    result = call(self, function, argument, shared)
+    result = call(self, function, argument, shared, sent)
     finished.append(self.address)
     return result
 
@@ -180,6 +181,11 @@ def test_without_any_worker_left_the_round_fails_clearly():
       logging_round(pathlib.Path("/nowhere"), 0.0)(1, [1, 2])
 
 
+def test_no_workers_are_an_error():
+  with pytest.raises(ValueError, match="at least one address"), workers.workers([]):
+    pass
+
+
 def test_a_worker_that_is_not_there_is_an_error():
   address = f"localhost:{portpicker.pick_unused_port()}"
   start = time.monotonic()
@@ -205,6 +211,66 @@ def test_an_error_of_the_computation_is_reported_and_not_taken_for_a_lost_worker
     with pytest.raises(RuntimeError, match="value too large"):
       everywhere([0, 1, 2, 3])
     assert list(everywhere([0, 1])) == [0, 1]
+
+
+def add_broadcast(check=lambda client: []):
+  """The sum of a value of the server's and one of each client's."""
+
+  @tff.tensorflow.computation(np.int32, np.int32)
+  def add(shared, client):
+    with tf.control_dependencies(check(client)):
+      return shared + client
+
+  @tff.federated_computation(
+    tff.FederatedType(np.int32, tff.SERVER), tff.FederatedType(np.int32, tff.CLIENTS)
+  )
+  def next_fn(shared, clients):
+    return tff.federated_map(add, (tff.federated_broadcast(shared), clients))
+
+  return next_fn
+
+
+def test_after_an_error_the_next_call_has_its_own_broadcast_values(two_workers):
+  next_fn = add_broadcast(lambda client: [tf.debugging.assert_less(client, 2, "value too large")])
+  with workers.workers(two_workers):
+    for shared in (10, 20):
+      with pytest.raises(RuntimeError, match="value too large"):
+        next_fn(shared, [0, 1, 2, 1, 0])
+      assert list(next_fn(shared + 1, [0, 1, 0])) == [shared + 1, shared + 2, shared + 1]
+
+
+def test_two_calls_at_once_do_not_mix(two_workers):
+  next_fn = add_broadcast()
+  with workers.workers(two_workers) as context:
+
+    def call(shared):
+      with tff.framework.get_context_stack().install(context):
+        return list(next_fn(shared, [1, 2, 3]))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      results = list(pool.map(call, range(0, 200, 10)))
+  assert results == [[s + 1, s + 2, s + 3] for s in range(0, 200, 10)]
+
+
+def test_a_worker_that_was_restarted_is_lost(monkeypatch, caplog):
+  """Its new process knows nothing of our values, and says so."""
+  executors = []
+  get = service.ExecutorService.GetExecutor
+
+  def note(self, request, context):
+    executors.append(self._executors)
+    return get(self, request, context)
+
+  monkeypatch.setattr(service.ExecutorService, "GetExecutor", note)
+  next_fn = add_broadcast()
+  with service.serve("127.0.0.1", 0) as one, service.serve("127.0.0.1", 0) as other:
+    with workers.workers([f"127.0.0.1:{one}", f"127.0.0.1:{other}"]):
+      assert list(next_fn(0, [1, 2, 3])) == [1, 2, 3]
+      executors[0].clear()
+      for shared in range(20):
+        assert list(next_fn(shared, [1, 2])) == [shared + 1, shared + 2]
+  assert f"worker at 127.0.0.1:{one} is lost (" in caplog.text
+  assert f"worker at 127.0.0.1:{other}" not in caplog.text
 
 
 def test_a_broadcast_value_is_sent_once_a_worker(two_workers, monkeypatch):
