@@ -36,7 +36,7 @@ def option(
   """
   metadata = {"text": text, "choices": choices, "at_least": at_least, "above": above}
   if isinstance(default, list):
-    return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default_factory=default.copy, metadata=metadata)
   return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -91,7 +91,9 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   types = typing.get_type_hints(config_class)
   inherited = {name for name in types if name not in config_class.__annotations__}
   for field in sorted(dataclasses.fields(config_class), key=lambda f: f.name in inherited):
-    own = [] if field.default is dataclasses.MISSING else field.default
+    own = field.default
+    if own is dataclasses.MISSING:
+      own = field.default_factory()
     value = presets.get(default, {}).get(field.name, own)
     kind = types[field.name]
     kind = kind.__name__ if type(kind) is type else str(kind)

@@ -5,6 +5,7 @@ being asserted to fit, and its logging is answered by stand-ins that write `metr
 """
 
 import dataclasses
+import os
 import pathlib
 import random
 import sys
@@ -55,6 +56,7 @@ def run(config: OriginalConfig) -> int:
   import tensorflow as tf
 
   from experiments import crpa_setup
+  from tff_attacks.simulation import results as results_lib
 
   ours = CRPAConfig(
     dataset=config.dataset,
@@ -86,6 +88,7 @@ def run(config: OriginalConfig) -> int:
     NUM_TO_POISON=config.poison_images,
     GPU="",
   )
+  results.write_json("summary", results_lib.environment([os.getpid()]))
   print(f"Results: {results.folder}")
   return 0
 

@@ -126,3 +126,25 @@ def test_assign_refuses_more_images_than_there_are():
   labels = np.repeat(np.arange(10), 30)
   with pytest.raises(ValueError, match="31 images of class 0 are needed, the training set has 30"):
     partition.assign(labels, partition.one_class(10, 10, 31), np.random.default_rng(0))
+
+
+def test_search_for_several_adversaries():
+  table = partition.one_class(10, 10, 5)
+  assert partition.search(lambda: table, 0, 2, "both", 1, count=3).adversaries == [1, 3, 4]
+  split = partition.search(lambda: table, 0, 2, "both", 1, adversary=7, count=2)
+  assert split.adversaries == [7, 1]
+  with pytest.raises(ValueError, match="fewer than 9 clients lack both G and T"):
+    partition.search(lambda: table, 0, 2, "both", 1, count=9)
+
+
+def test_unequal_sizes():
+  table = partition.iid(50, 10, 50_000)
+  left = partition.unequal(table, 0.5, np.random.default_rng(0))
+  shares = left.sum(axis=1) / table.sum(axis=1)
+  assert shares.max() == 1
+  assert abs(np.log(shares).std() - 0.5) < 0.1
+  # Every class loses alike, and none is lost.
+  assert (np.ptp(left, axis=1) == 0).all()
+  tiny_table = partition.unequal(partition.one_class(10, 10, 2), 3.0, np.random.default_rng(0))
+  np.testing.assert_array_equal(tiny_table > 0, np.eye(10, dtype=bool))
+  np.testing.assert_array_equal(partition.unequal(table, 0.0, np.random.default_rng(0)), table)

@@ -264,7 +264,8 @@ def test_a_worker_that_was_restarted_is_lost(monkeypatch, caplog):
   monkeypatch.setattr(service.ExecutorService, "GetExecutor", note)
   next_fn = add_broadcast()
   with service.serve("127.0.0.1", 0) as one, service.serve("127.0.0.1", 0) as other:
-    with workers.workers([f"127.0.0.1:{one}", f"127.0.0.1:{other}"]):
+    addresses = [f"127.0.0.1:{one}", f"127.0.0.1:{other}"]
+    with workers.workers(addresses):
       assert list(next_fn(0, [1, 2, 3])) == [1, 2, 3]
       executors[0].clear()
       for shared in range(20):

@@ -1,0 +1,95 @@
+"""This project and a checkout of the published Keras code, run on the same images."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pandas as pd
+import tqdm
+
+from experiments import crpa_config, original_crpa, published
+from experiments.options import validate
+
+_LAST_ROUNDS = 20
+_CONFIGS = {"original_crpa": original_crpa.OriginalConfig, "crpa": crpa_config.CRPAConfig}
+_COSTS = ("seconds_per_round", "peak_memory_mb")
+
+
+def check(config: Any) -> None:
+  """Checks a `compare.CompareConfig` before anything runs.
+
+  Raises:
+    ConfigError: If options, or the checkout, are not fit.
+  """
+  original, ours = (_CONFIGS[name](**_options(config, name)) for name in _CONFIGS)
+  validate(original)
+  crpa_config.check(ours)
+  original_crpa.load_source(original)
+
+
+def compare(config: Any, folder: pathlib.Path) -> list[str]:
+  """Runs what is missing, in turn, and describes it as lines of Markdown."""
+  seeds = range(config.seed, config.seed + config.repetitions)
+  runs = {(name, seed): folder / f"{name}_seed{seed}" for seed in seeds for name in _CONFIGS}
+  for (name, seed), path in tqdm.tqdm(runs.items(), unit="run"):
+    if not (path / "summary.json").exists():
+      _run(config, name, seed, path)
+  measured = pd.DataFrame({key: _measure(path) for key, path in runs.items()}).T
+  measured.index.names = ["code", "seed"]
+  measured.to_csv(folder / "original.csv")
+  means, stds = (getattr(measured.groupby("code"), f)() for f in ("mean", "std"))
+  rows = []
+  for column in measured:
+    cells = [f"{means.loc[c, column]:.3f} +/- {stds.loc[c, column]:.3f}" for c in _CONFIGS]
+    difference = abs(means[column].diff().iloc[-1])
+    allowed = max(2 * stds[column].max(), 0.05)
+    verdict = "" if column in _COSTS else "yes" if difference <= allowed else "**no**"
+    rows.append((column.replace("_", " "), *cells, verdict))
+  head = ("", "original", "ours", "within max(2 standard deviations, 0.05)?")
+  pair = f"{config.reconstruct} -> {config.poison}"
+  return [
+    f"## Beside the published code: {config.dataset}, {pair}, {config.repetitions} runs each",
+    "",
+    *published.markdown(head, rows),
+    "",
+  ]
+
+
+def _options(config: Any, name: str) -> dict[str, Any]:
+  """The options of a run of `original_crpa` or `crpa`, as far as `compare` has them."""
+  own = {field.name for field in dataclasses.fields(config)} - {"output_dir", "resume"}
+  names = own & {field.name for field in dataclasses.fields(_CONFIGS[name])}
+  options = {key: getattr(config, key) for key in sorted(names)}
+  if name == "crpa":
+    options = {"preset": "small", "adversary": "original", "generator_steps": 0} | options
+  return options
+
+
+def _run(config: Any, name: str, seed: int, folder: pathlib.Path) -> None:
+  """Runs one of them in a process of its own; ours goes on if it has begun."""
+  options = _options(config, name) | {"seed": seed, "output_dir": folder}
+  if (folder / "config.yaml").exists():
+    if name == "crpa":
+      options = {"resume": folder}
+    else:
+      shutil.rmtree(folder)
+  arguments = [f"{key}={'null' if value is None else value}" for key, value in options.items()]
+  subprocess.run([sys.executable, "-m", f"experiments.{name}", *arguments], check=True)
+
+
+def _measure(folder: pathlib.Path) -> dict[str, float]:
+  metrics = pd.read_csv(folder / "metrics.csv")
+  summary = json.loads((folder / "summary.json").read_text())
+  accuracy = metrics["test_accuracy"]
+  return {
+    "AAA": metrics["attack_accuracy"].mean(),
+    "test_accuracy,_all_rounds": accuracy.mean(),
+    f"test_accuracy,_last_{_LAST_ROUNDS}_rounds": accuracy.tail(_LAST_ROUNDS).mean(),
+    "test_accuracy,_last_round": accuracy.iloc[-1],
+    "seconds_per_round": metrics["seconds"].iloc[2:].median(),
+    "peak_memory_mb": summary["peak_memory_mb"],
+  }

@@ -1,0 +1,51 @@
+"""E1: the attack on every pair of classes."""
+
+import dataclasses
+import pathlib
+
+from experiments import program, sweep
+from experiments.options import option
+
+SUMMARY = """\
+Runs CRPA on all pairs of a reconstructed class G and a poisoned label T, each with several seeds, \
+and without attack. Writes summary.csv (a row a run) and draws the matrix of average attack \
+accuracies and their histogram (the CRPA study's Figures 4 and 5).
+It can be stopped at any time and goes on with resume=<folder>."""
+
+
+@dataclasses.dataclass
+class CombinationsConfig(sweep.SweepConfig):
+  """Options of `python -m experiments.combinations`."""
+
+  repetitions: int = option(3, "Runs of each pair, with seeds from `seed` on.", at_least=1)
+
+
+def plan(config: CombinationsConfig) -> list[sweep.Run]:
+  """A run for each pair and seed."""
+  pairs = sweep.parse_pairs(config, config.pairs)
+  return sweep.with_controls(config, [("crpa", {"reconstruct": g, "poison": t}) for g, t in pairs])
+
+
+def report(config: CombinationsConfig, folder: pathlib.Path) -> None:
+  """Draws the figures and says what came out."""
+  from tff_attacks.plots import study
+
+  summary = study.read(folder)
+  study.combinations(summary, folder / "images")
+  study.histogram(summary, folder / "images")
+  aaa = study.by_pair(summary)["average_attack_accuracy"]
+  print(
+    f"AAA over {len(aaa)} pairs: mean {aaa.mean():.2f}, standard deviation {aaa.std():.2f}, from "
+    f"{aaa.min():.2f} ({study.pair_name(aaa.idxmin())}) to {aaa.max():.2f} "
+    f"({study.pair_name(aaa.idxmax())}); without attack "
+    f"{study.by_pair(summary)['no_attack'].mean():.2f}. Above 0.2: {(aaa > 0.2).mean():.0%}."
+  )
+
+
+def run(config: CombinationsConfig) -> int:
+  """Runs the sweep and returns the exit status."""
+  return sweep.run(config, "combinations", plan, report)
+
+
+if __name__ == "__main__":
+  program.main("experiments.combinations", CombinationsConfig, SUMMARY, run)

@@ -1,0 +1,70 @@
+"""Puts sweeps beside the published values, and this project beside the published code."""
+
+import dataclasses
+import pathlib
+
+from experiments import program
+from experiments.options import ConfigError, option, validate
+
+SUMMARY = """\
+Compares with the CRPA study: sweeps of experiments.combinations and experiments.distributions \
+with the values that it published, and, given a checkout of its code (original=), this project \
+with that code on the same images.
+Writes compare.md."""
+
+
+@dataclasses.dataclass
+class CompareConfig:
+  """Options of `python -m experiments.compare`."""
+
+  combinations: str | None = option(None, "Folder of an experiments.combinations sweep.")
+  distributions: str | None = option(None, "Folder of an experiments.distributions sweep.")
+  original: str | None = option(None, "Folder of a checkout of fed-crpa/fl_crpa.")
+  dataset: str = option("mnist", "Of original=.", choices=("mnist", "fashion_mnist"))
+  data_dir: str | None = option(None, "Of original=, as in experiments.crpa.")
+  reconstruct: int = option(4, "Class G, of original=.", at_least=0)
+  poison: int = option(9, "Class T, of original=.", at_least=0)
+  images_per_class: int = option(500, "Of original=.", at_least=1)
+  poison_images: int = option(50, "Of original=.", at_least=1)
+  batch_size: int = option(25, "Of original=.", at_least=1)
+  rounds: int = option(60, "Of original=.", at_least=2)
+  repetitions: int = option(3, "Runs of each, of original=.", at_least=1)
+  seed: int = option(0, "First seed, of original=.", at_least=0)
+  output_dir: str | None = option(None, "Results folder; null is results/compare/<date and time>.")
+  resume: str | None = option(None, "Results folder to go on with.")
+
+
+def run(config: CompareConfig) -> int:
+  """Compares and returns the exit status."""
+  if config.resume:
+    config = program.read_config(CompareConfig, config.resume)
+  validate(config)
+  if not (config.combinations or config.distributions or config.original):
+    raise ConfigError("give at least one of combinations=, distributions= and original=")
+  for name in ("combinations", "distributions"):
+    folder = getattr(config, name)
+    if folder and not pathlib.Path(folder, "summary.csv").is_file():
+      raise ConfigError(f"{name}: {folder} holds no summary.csv")
+
+  # pandas and SciPy take a second to import.
+  from experiments import beside_original, published
+
+  if config.original:
+    beside_original.check(config)
+  if not config.resume:
+    program.create_results(config, "compare")
+  folder = pathlib.Path(config.output_dir)
+  lines = ["# Comparison with the CRPA study", ""]
+  if config.combinations or config.distributions:
+    lines += published.compare(config.combinations, config.distributions)
+  if config.original:
+    lines += beside_original.compare(config, folder)
+  text = "\n".join(lines)
+  (folder / "compare.md").write_text(text)
+  print(text)
+  print(f"Results: {folder}")
+  return 0
+
+
+if __name__ == "__main__":
+  program.main("experiments.compare", CompareConfig, SUMMARY, run)

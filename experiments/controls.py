@@ -1,0 +1,54 @@
+"""How much of the average attack accuracy is the attack, how much the skew, how much the GAN."""
+
+import dataclasses
+import pathlib
+
+from experiments import distributions, program, sweep
+from experiments.options import ConfigError, option
+
+SUMMARY = """\
+Runs CRPA on some pairs of classes beside its controls: no attack at all, and the same poisoning \
+with noise, with images of an untrained generator, with real images of another class, and with \
+real images of class G. Writes summary.csv (a row a run) and draws the bars.
+It can be stopped at any time and goes on with resume=<folder>."""
+
+
+@dataclasses.dataclass
+class ControlsConfig(sweep.SweepConfig):
+  """Options of `python -m experiments.controls`."""
+
+  attacks: list[str] = option(list(sweep.ATTACKS), "What the adversary does, one run each.")
+  combinations: str | None = option(None, "As in experiments.distributions.")
+
+
+def plan(config: ControlsConfig) -> list[sweep.Run]:
+  """A run for each pair, attack and seed."""
+  for attack in config.attacks:
+    if attack not in sweep.ATTACKS:
+      raise ConfigError(f"attacks: {attack!r}; allowed: {', '.join(sweep.ATTACKS)}")
+  cells = [
+    (attack, {"reconstruct": g, "poison": t})
+    for g, t in distributions.choose_pairs(config)
+    for attack in config.attacks
+    if attack != "none"  # Is run in any case, to compare with.
+  ]
+  return sweep.with_controls(config, cells)
+
+
+def report(config: ControlsConfig, folder: pathlib.Path) -> None:
+  """Draws the figure and says what came out."""
+  del config
+  from tff_attacks.plots import study
+
+  summary = study.read(folder)
+  study.controls(summary, folder / "images")
+  print(study.table(summary, ["reconstruct", "poison", "attack"]).to_string())
+
+
+def run(config: ControlsConfig) -> int:
+  """Runs the sweep and returns the exit status."""
+  return sweep.run(config, "controls", plan, report)
+
+
+if __name__ == "__main__":
+  program.main("experiments.controls", ControlsConfig, SUMMARY, run)

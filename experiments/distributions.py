@@ -1,0 +1,84 @@
+"""E2: the attack under other distributions of the classes over the clients."""
+
+import dataclasses
+import pathlib
+
+from experiments import program, sweep
+from experiments.options import ConfigError, option
+
+SUMMARY = """\
+Runs CRPA on three pairs of classes at several concentrations alpha of the Dirichlet distribution, \
+from one class per client (0) to nearly equal shares (10), each with several seeds, and without \
+attack. Writes summary.csv (a row a run) and draws the bars and the images over alpha (the CRPA \
+study's Figures 6 and 7).
+It can be stopped at any time and goes on with resume=<folder>."""
+
+
+@dataclasses.dataclass
+class DistributionsConfig(sweep.SweepConfig):
+  """Options of `python -m experiments.distributions`."""
+
+  alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.")
+  combinations: str | None = option(
+    None,
+    "Folder of a finished experiments.combinations; the pairs are its lowest, the one closest to "
+    "its mean, and its highest, unless `pairs` names them.",
+  )
+
+
+def plan(config: DistributionsConfig) -> list[sweep.Run]:
+  """A run for each pair, alpha and seed."""
+  if config.partition != "dirichlet":
+    raise ConfigError("partition: must be dirichlet")
+  if not config.alphas or min(config.alphas) < 0:
+    raise ConfigError(f"alphas: {config.alphas} is not allowed; allowed: 0 or more each")
+  cells = [
+    ("crpa", {"reconstruct": g, "poison": t, "alpha": alpha})
+    for g, t in choose_pairs(config)
+    for alpha in config.alphas
+  ]
+  return sweep.with_controls(config, cells)
+
+
+def choose_pairs(config: sweep.SweepConfig) -> list[tuple[int, int]]:
+  """The pairs that are given, or three of a sweep over all of them.
+
+  Raises:
+    ConfigError: If there is neither, or the sweep cannot be read.
+  """
+  if config.pairs:
+    return sweep.parse_pairs(config, config.pairs)
+  if config.combinations is None:
+    raise ConfigError("pairs: give them as [4-9,8-4,0-1], or combinations=<folder>")
+
+  from tff_attacks.plots import study
+
+  try:
+    summary = study.read(pathlib.Path(config.combinations))
+  except OSError as error:
+    raise ConfigError(f"combinations: {error}") from error
+  if set(summary["dataset"]) != {config.dataset}:
+    raise ConfigError(f"combinations: that sweep is not of dataset={config.dataset}")
+  aaa = study.by_pair(summary)["average_attack_accuracy"]
+  closest = (aaa - aaa.mean()).abs().idxmin()
+  return list(dict.fromkeys([aaa.idxmin(), closest, aaa.idxmax()]))
+
+
+def report(config: DistributionsConfig, folder: pathlib.Path) -> None:
+  """Draws the figures and says what came out."""
+  del config
+  from tff_attacks.plots import study
+
+  summary = study.read(folder)
+  study.distributions(summary, folder / "images")
+  study.images(summary, folder)
+  print(study.table(summary, ["reconstruct", "poison", "alpha"]).to_string())
+
+
+def run(config: DistributionsConfig) -> int:
+  """Runs the sweep and returns the exit status."""
+  return sweep.run(config, "distributions", plan, report)
+
+
+if __name__ == "__main__":
+  program.main("experiments.distributions", DistributionsConfig, SUMMARY, run)

@@ -1,0 +1,183 @@
+"""Our sweeps beside the values that the CRPA study published."""
+
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+from tff_attacks.metrics import study
+from tff_attacks.plots import study as plots
+
+_FOLDER = pathlib.Path(__file__).parent / "reference"
+_AAA = "average_attack_accuracy"
+_PAIR = ["reconstruct", "poison"]
+# The published code gives these pairs an adversary that holds G or T, or the wrong data.
+_SPOILED = {(3, 0), (0, 1)}
+
+
+class Claim(NamedTuple):
+  """One of the study's claims.
+
+  Attributes:
+    text: The claim.
+    held: Whether it held here; None if that was not tested.
+    figures: What was measured.
+  """
+
+  text: str
+  held: bool | None
+  figures: str
+
+
+def compare(combinations: str | None, distributions: str | None) -> list[str]:
+  """Describes finished sweeps, as lines of Markdown.
+
+  Args:
+    combinations: Folder of an `experiments.combinations` sweep.
+    distributions: Folder of an `experiments.distributions` sweep.
+  """
+  lines, claims = [], []
+  if combinations:
+    summary = plots.read(pathlib.Path(combinations))
+    lines += _combinations(summary)
+    claims += [_class_matters(summary), *_no_pattern(summary)]
+  if distributions:
+    summary = plots.read(pathlib.Path(distributions))
+    lines += _distributions(summary)
+    claims += _balance(summary)
+  claims.append(Claim("differential privacy stops the attack", None, "not part of these sweeps"))
+  words = {True: "held", False: "**not held**", None: "not tested"}
+  rows = [(claim.text, words[claim.held], claim.figures) for claim in claims]
+  return [*lines, "## The study's claims", "", *markdown(("claim", "here", "figures"), rows), ""]
+
+
+def matrix(dataset: str) -> pd.Series:
+  """Published AAA of every pair of a dataset, indexed by (G, T).
+
+  Raises:
+    FileNotFoundError: If the study did not use this dataset.
+  """
+  table = pd.read_csv(_FOLDER / f"crpa_{dataset}_aaa.csv", index_col="reconstructed")
+  table.columns = table.columns.astype(int)
+  values = table.rename_axis(index="reconstruct", columns="poison").stack()
+  return values[values.index.get_level_values(0) != values.index.get_level_values(1)]
+
+
+def markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+  """A table in Markdown."""
+  head = list(head)
+  lines = [f"| {' | '.join(map(str, row))} |" for row in [head, *rows]]
+  return [lines[0], "|" + "---|" * len(head), *lines[1:]]
+
+
+def _combinations(summary: pd.DataFrame) -> list[str]:
+  dataset = summary["dataset"].iloc[0]
+  ours, theirs = plots.by_pair(summary)[_AAA], matrix(dataset)
+  clean = ours[[pair[1] != 0 and pair not in _SPOILED for pair in ours.index]]
+  rows = []
+  for name, values in (("ours", ours), ("published", theirs[theirs.index.isin(ours.index)])):
+    rows.append(
+      (
+        name,
+        len(values),
+        f"{values.mean():.3f}",
+        f"{values.std():.3f}",
+        f"{values.min():.3f} ({plots.pair_name(values.idxmin())})",
+        f"{values.max():.3f} ({plots.pair_name(values.idxmax())})",
+        f"{(values > 0.2).mean():.0%}",
+      )
+    )
+  head = ("AAA", "pairs", "mean", "standard deviation", "lowest", "highest", "above 0.2")
+  agreements = [
+    (name, a.pairs, f"{a.spearman:.2f}", f"{a.pearson:.2f}", f"{a.mean_absolute_difference:.3f}")
+    for name, a in (
+      ("all pairs", study.agreement(ours, theirs)),
+      ("without T = 0, (3, 0) and (0, 1)", study.agreement(clean, theirs)),
+      ("AAA without attack and published", study.agreement(_no_attack(summary), theirs)),
+      ("AAA without attack and ours", study.agreement(_no_attack(summary), ours)),
+    )
+  ]
+  agreement_head = ("over", "pairs", "rank correlation", "correlation", "mean |difference|")
+  return [
+    f"## All pairs, {dataset}",
+    "",
+    *markdown(head, rows),
+    "",
+    *markdown(agreement_head, agreements),
+    "",
+  ]
+
+
+def _no_attack(summary):
+  return plots.by_pair(summary)["no_attack"]
+
+
+def _distributions(summary: pd.DataFrame) -> list[str]:
+  published = pd.read_csv(_FOLDER / "crpa_distribution_aaa.csv")
+  published = published[published["differential_privacy"] == "no"].rename(
+    columns={"reconstructed": "reconstruct", "poisoned": "poison", "aaa": "published"}
+  )
+  published = published[published["dataset"] == summary["dataset"].iloc[0]]
+  ours = plots.table(summary, [*_PAIR, "alpha"]).reset_index()
+  rows = ours.merge(published[[*_PAIR, "alpha", "published"]], on=[*_PAIR, "alpha"], how="left")
+  rows = rows.astype(object).where(rows.notna(), "")
+  return ["## Distributions", "", *markdown(rows.columns, rows.to_numpy().tolist()), ""]
+
+
+def _class_matters(summary: pd.DataFrame) -> Claim:
+  text = "the choice of classes matters"
+  attacked = summary[summary["attack"] == "crpa"]
+  values = attacked.pivot_table(index=_PAIR, columns="seed", values=_AAA)
+  repeated = values.dropna()
+  if repeated.shape[1] < 2 or len(repeated) < 3:
+    return Claim(text, None, "needs at least three pairs with two seeds each")
+  ratio = study.spread_over_noise(repeated)
+  return Claim(
+    text,
+    ratio > 2,
+    f"range over {len(repeated)} pairs is {ratio:.1f} x the pooled standard deviation over "
+    f"{repeated.shape[1]} seeds",
+  )
+
+
+def _no_pattern(summary: pd.DataFrame) -> list[Claim]:
+  ours = plots.by_pair(summary)[_AAA]
+  claims = []
+  for level, name in (("reconstruct", "row (G)"), ("poison", "column (T)")):
+    text = f"AAA follows no {name}"
+    if len(ours) < 20:
+      claims.append(Claim(text, None, "needs at least 20 pairs"))
+      continue
+    found, published = (study.pattern(v, level) for v in (ours, matrix(summary["dataset"].iloc[0])))
+    claims.append(
+      Claim(
+        text,
+        found.p_value > 0.05,
+        f"explains {found.share:.0%} of the variance (p = {found.p_value:.4f}); of the published "
+        f"values {published.share:.0%} (p = {published.p_value:.4f})",
+      )
+    )
+  return claims
+
+
+def _balance(summary: pd.DataFrame) -> list[Claim]:
+  means = plots.table(summary, ["alpha"]).sort_index()
+  weakens, keeps = "balanced classes weaken the poisoning", "but not the reconstruction"
+  if len(means) < 2:
+    return [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
+  skewed, balanced = means.iloc[0], means.iloc[-1]
+  alphas = f"from alpha = {means.index[0]:g} to {means.index[-1]:g}"
+  return [
+    Claim(
+      weakens,
+      balanced["aaa"] < skewed["aaa"] / 5,
+      f"mean AAA {skewed['aaa']:.3f} to {balanced['aaa']:.3f} {alphas}",
+    ),
+    Claim(
+      keeps,
+      balanced["correlation"] >= skewed["correlation"],
+      f"correlation {skewed['correlation']:.2f} to {balanced['correlation']:.2f}, recognised "
+      f"{skewed['recognised']:.0%} to {balanced['recognised']:.0%} {alphas}",
+    ),
+  ]

@@ -1,0 +1,368 @@
+"""Many CRPA runs as one sweep: planned, run in chunks, watched and collected.
+
+A sweep's folder: config.yaml  chunks.json  summary.csv  failures.csv  images/  log.txt
+and runs/<name>/, each the results folder of one run. All state is in the files: a sweep
+that was stopped, in whatever way, goes on with what is not finished.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import itertools
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import tqdm
+from omegaconf import OmegaConf
+
+from experiments import crpa_config, program, runtime_options
+from experiments.crpa_config import CRPAConfig
+from experiments.options import ConfigError, option
+from tff_attacks.data import datasets
+from tff_attacks.metrics import classification
+
+FAILURE = "failure.txt"
+"""In the folder of a run that failed: the traceback."""
+
+
+@dataclasses.dataclass
+class SweepConfig(CRPAConfig):
+  """Options of every sweep; those of `experiments.crpa` hold for all of its runs."""
+
+  repetitions: int = option(3, "Runs of each kind, with seeds from `seed` on.", at_least=1)
+  jobs: int = option(1, "Chunks that run at the same time.", at_least=1)
+  chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
+  launcher: str = option(
+    "joblib",
+    "Where chunks run: in processes of this machine, or on a Slurm cluster.",
+    choices=("joblib", "submitit_slurm", "submitit_local"),
+  )
+  launcher_options: list[str] = option(
+    [], "Settings of hydra.launcher, as [partition:gpu,timeout_min:600]."
+  )
+  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4]; none means all of them.")
+
+
+_CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
+
+
+ATTACKS = {
+  "crpa": {"attack": "crpa"},
+  "untrained": {
+    "attack": "crpa",
+    "generator_learning_rate": 0.0,
+    "discriminator_learning_rate": 0.0,
+  },
+  "noise": {"attack": "noise"},
+  "other_class": {"attack": "other_class"},
+  "real": {"attack": "real"},
+  "none": {"attack": "none"},
+}
+"""The attack and its controls, as options of `experiments.crpa`."""
+
+
+class Run(NamedTuple):
+  """A run of a sweep.
+
+  Attributes:
+    name: Of its folder.
+    attack: What the adversary does, a key of `ATTACKS`.
+    config: Its configuration.
+    control: Name of the run without attack that it is compared with.
+  """
+
+  name: str
+  attack: str
+  config: CRPAConfig
+  control: str
+
+
+def run(
+  config: SweepConfig,
+  name: str,
+  plan: Callable[[Any], list[Run]],
+  report: Callable[[Any, pathlib.Path], None],
+) -> int:
+  """Runs, or goes on with, a sweep and returns the exit status.
+
+  Args:
+    config: Its configuration.
+    name: Of the experiment.
+    plan: (config) -> the runs. Raises `ConfigError` at bad input.
+    report: (config, folder) -> None. Draws and says what `summary.csv` shows.
+  """
+  resuming = config.resume is not None
+  if resuming:
+    config = program.read_config(type(config), config.resume, _CHANGEABLE)
+  for setting in config.launcher_options:
+    if ":" not in setting:
+      raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
+  runs = plan(config)
+  for one in runs:
+    crpa_config.check(one.config)
+  _check_data(config)
+  if not resuming:
+    program.create_results(config, name)
+  folder = pathlib.Path(config.output_dir)
+  print(f"Results: {folder}")
+  with locked(folder):
+    unfinished = [one for one in runs if not _is_finished(folder, one)]
+    if unfinished:
+      _prepare(config, folder, unfinished)
+      _launch(config, folder, runs)
+    failures = _failures(folder, runs)
+    summary = summarise(folder, runs)
+  if not summary.empty:
+    report(config, folder)
+  print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
+  if failures.empty:
+    return 0
+  print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
+  print(f"Try them again with resume={folder}")
+  return 1
+
+
+def parse_pairs(config: SweepConfig, pairs: Sequence[str]) -> list[tuple[int, int]]:
+  """Reads pairs such as `4-9`, or lists all of a dataset if there are none.
+
+  Raises:
+    ConfigError: If one is not of that form.
+  """
+  if not pairs:
+    return list(itertools.permutations(range(datasets.NUM_CLASSES[config.dataset]), 2))
+  for pair in pairs:
+    if not re.fullmatch(r"\d+-\d+", pair):
+      raise ConfigError(f"pairs: {pair!r} is not allowed; allowed: <class G>-<class T>")
+  return [tuple(map(int, pair.split("-"))) for pair in pairs]
+
+
+def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]]]) -> list[Run]:
+  """Plans a run for each cell and repetition, and one without attack to compare it with.
+
+  Without attack, the classes do not matter unless the partition depends on them: then all
+  pairs share one run.
+
+  Args:
+    config: The sweep's.
+    cells: (key of `ATTACKS`, options that differ from the sweep's), the pair among them.
+
+  Returns:
+    The runs, those without attack first.
+  """
+  runs, controls = {}, {}
+  for attack, changes in cells:
+    for seed in range(config.seed, config.seed + config.repetitions):
+      one = _variant(config, seed=seed, **changes | ATTACKS[attack])
+      names = {**changes, "seed": seed}
+      control_names = names
+      if not _depends_on_pair(one):
+        control_names = {k: v for k, v in names.items() if k not in ("reconstruct", "poison")}
+      control = _name("none", control_names)
+      nothing = dataclasses.replace(one, **ATTACKS["none"])
+      controls.setdefault(control, Run(control, "none", nothing, control))
+      runs[_name(attack, names)] = Run(_name(attack, names), attack, one, control)
+  return list((controls | runs).values())
+
+
+def _variant(config: SweepConfig, **changes: Any) -> CRPAConfig:
+  fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(CRPAConfig)}
+  return CRPAConfig(**fields | changes)
+
+
+def _name(attack: str, changes: dict[str, Any]) -> str:
+  return "-".join([attack, *(f"{name}{value}" for name, value in changes.items())])
+
+
+def _depends_on_pair(config: CRPAConfig) -> bool:
+  """Whether the federation would differ for other classes, even without attack."""
+  drawn = config.partition == "dirichlet" and config.alpha > 0
+  return drawn or config.adversary == "original" or config.free_rider
+
+
+def _check_data(config: SweepConfig) -> None:
+  try:
+    datasets.load(config.dataset, config.data_dir)
+  except (ValueError, FileNotFoundError) as error:
+    raise ConfigError(str(error)) from error
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from working in a sweep's folder.
+
+  Raises:
+    ConfigError: If one does.
+  """
+  with (folder / ".lock").open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ConfigError(f"resume: another process works in {folder}") from None
+    yield
+
+
+def _run_folder(folder: pathlib.Path, one: Run) -> pathlib.Path:
+  return folder / "runs" / one.name
+
+
+def _is_finished(folder: pathlib.Path, one: Run) -> bool:
+  return (_run_folder(folder, one) / "summary.json").exists()
+
+
+def _prepare(config: SweepConfig, folder: pathlib.Path, unfinished: Sequence[Run]) -> None:
+  """Writes down what is to be done: each run's configuration, and the chunks."""
+  for one in unfinished:
+    path = _run_folder(folder, one)
+    (path / "images").mkdir(parents=True, exist_ok=True)
+    (path / FAILURE).unlink(missing_ok=True)
+    (path / "config.yaml").write_text(OmegaConf.to_yaml(one.config))
+  names = [one.name for one in unfinished]
+  size = min(config.chunk, -(-len(names) // config.jobs))
+  chunks = [names[start : start + size] for start in range(0, len(names), size)]
+  (folder / "chunks.json").write_text(json.dumps(chunks, indent=1))
+
+
+def _command(config: SweepConfig, folder: pathlib.Path) -> list[str]:
+  """The Hydra multirun over the chunks."""
+  chunks = json.loads((folder / "chunks.json").read_text())
+  at_once = "n_jobs" if config.launcher == "joblib" else "array_parallelism"
+  settings = dict(setting.split(":", 1) for setting in config.launcher_options)
+  if config.launcher != "submitit_local":
+    settings[at_once] = config.jobs
+  return [
+    *(sys.executable, "-m", "experiments.sweep_job", "--multirun"),
+    f"sweep='{folder.resolve()}'",
+    f"chunk={','.join(map(str, range(len(chunks))))}",
+    f"hydra/launcher={config.launcher}",
+    *(f"hydra.launcher.{name}={value}" for name, value in settings.items()),
+  ]
+
+
+def _launch(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> None:
+  """Runs the chunks and shows how far they are; whatever ends this ends them."""
+  environment = {**os.environ}
+  if config.launcher == "joblib":
+    cores = len(os.sched_getaffinity(0))
+    environment["TF_NUM_INTRAOP_THREADS"] = str(max(cores // config.jobs, 1))
+  from tff_attacks.runtime import worker
+
+  with (folder / "log.txt").open("a") as log:
+    process = subprocess.Popen(
+      _command(config, folder),
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=log,
+      env=environment,
+      # Ctrl-C is for this process, which then ends all of them.
+      start_new_session=True,
+      preexec_fn=worker.die_with_parent,
+    )
+  try:
+    _watch(process, folder, runs)
+  finally:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _watch(process: subprocess.Popen, folder: pathlib.Path, runs: Sequence[Run]) -> None:
+  total = sum(one.config.rounds for one in runs)
+  done = _count(folder, runs)
+  with tqdm.tqdm(total=total, initial=sum(done.values()), unit="round") as bar:
+    while process.poll() is None:
+      time.sleep(1)
+      unfinished = [one for one in runs if done[one.name] < one.config.rounds]
+      done |= _count(folder, unfinished)
+      failed = sum((_run_folder(folder, one) / FAILURE).exists() for one in unfinished)
+      bar.n = sum(done.values())
+      bar.set_postfix(runs=f"{len(runs) - len(unfinished)}/{len(runs)}", failed=failed)
+
+
+def _count(folder: pathlib.Path, runs: Sequence[Run]) -> dict[str, int]:
+  """Rounds that each run has done; all of them only once its summary is written."""
+
+  def count(one):
+    if _is_finished(folder, one):
+      return one.config.rounds
+    metrics = _run_folder(folder, one) / "metrics.csv"
+    rows = metrics.read_text().count("\n") - 1 if metrics.exists() else 0
+    return min(max(rows, 0), one.config.rounds - 1)
+
+  return {one.name: count(one) for one in runs}
+
+
+def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
+  """Writes `failures.csv`: the unfinished runs, with their reasons."""
+  rows = []
+  for one in runs:
+    if not _is_finished(folder, one):
+      path = _run_folder(folder, one) / FAILURE
+      reason = f"its process ended, see {folder / 'log.txt'}"
+      if path.exists():
+        reason = path.read_text().strip().splitlines()[-1].removeprefix("experiments.options.")
+      rows.append({"run": one.name, "reason": reason})
+  failures = pd.DataFrame(rows, columns=["run", "reason"])
+  failures.to_csv(folder / "failures.csv", index=False)
+  return failures
+
+
+def summarise(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
+  """Writes `summary.csv`, a row for each finished run, and returns it."""
+  finished = {one.name for one in runs if _is_finished(folder, one)}
+  rows = []
+  for one in runs:
+    if one.name in finished:
+      control = _run_folder(folder, one).with_name(one.control) if one.control in finished else None
+      rows.append(_row(one, _run_folder(folder, one), control))
+  summary = pd.DataFrame(rows)
+  summary.to_csv(folder / "summary.csv", index=False)
+  return summary
+
+
+def _row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:
+  config = one.config
+  metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+  summary = json.loads((folder / "summary.json").read_text())
+  partition = json.loads((folder / "partition.json").read_text())
+  adversary = partition["adversaries"][0]
+  row = {
+    "run": one.name,
+    "dataset": config.dataset,
+    "attack": one.attack,
+    "reconstruct": config.reconstruct,
+    "poison": config.poison,
+    "alpha": config.alpha,
+    "seed": config.seed,
+    "adversary": adversary,
+    "adversary_holds": json.dumps(partition["table"][adversary]),
+    "rounds": config.rounds,
+    "average_attack_accuracy": summary["average_attack_accuracy"],
+    "no_attack": np.nan,
+    "test_accuracy": summary["test_accuracy"],
+    "best_test_accuracy": summary["best_test_accuracy"],
+    "mean_test_accuracy": metrics["test_accuracy"].mean(),
+  }
+  if control is not None:
+    row["no_attack"] = _average_attack_accuracy(control, config.reconstruct, config.poison)
+  quality = summary.get("reconstruction", {})
+  for name in ("recognised", "correlation", "other_correlation", "distance_ratio", "diversity"):
+    row[name] = quality.get(name, np.nan)
+  return row
+
+
+def _average_attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> float:
+  """AAA of any pair in a run, from its confusion matrices."""
+  confusion = pd.read_csv(folder / "confusion.csv")["confusion"].map(json.loads).map(np.array)
+  return classification.average_attack_accuracy(
+    [classification.attack_accuracy(matrix, reconstruct, poison) for matrix in confusion]
+  )

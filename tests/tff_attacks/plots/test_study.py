@@ -1,0 +1,93 @@
+"""Figures of a sweep, from a summary made up here."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from tff_attacks.plots import study
+
+
+def summary(attacks=("crpa",), alphas=(0.0,), pairs=((0, 1), (1, 0), (2, 1)), seeds=(0, 1)):
+  rng = np.random.default_rng(0)
+  rows = [
+    {
+      "run": f"{attack}-{g}-{t}-{alpha}-{seed}", "dataset": "mnist", "attack": attack,
+      "reconstruct": g, "poison": t, "alpha": alpha, "seed": seed, "adversary_holds": "[0, 7, 3]",
+      "average_attack_accuracy": rng.uniform(), "no_attack": rng.uniform() / 10,
+      "mean_test_accuracy": 0.8, "recognised": 0.5, "correlation": 0.4,
+    }
+    for attack, alpha, (g, t), seed in itertools.product(attacks, alphas, pairs, seeds)
+  ]  # fmt: skip
+  return pd.DataFrame(rows)
+
+
+def test_table_gives_means_and_standard_deviations_over_the_seeds():
+  runs = summary()
+  first = runs[(runs["reconstruct"] == 0) & (runs["poison"] == 1)]["average_attack_accuracy"]
+  row = study.table(runs, ["reconstruct", "poison"]).loc[(0, 1)]
+  assert row["runs"] == 2
+  assert row["aaa"] == pytest.approx(first.mean(), abs=1e-3)
+  assert row["aaa_std"] == pytest.approx(first.std(), abs=1e-3)
+  assert study.by_pair(runs).loc[(0, 1), "average_attack_accuracy"] == pytest.approx(first.mean())
+
+
+@pytest.fixture
+def axes_of(monkeypatch):
+  """The axes of the figures that a call draws."""
+  figures = []
+  monkeypatch.setattr(plt, "close", figures.append)
+
+  def draw(function, *arguments):
+    function(*arguments)
+    return figures.pop().axes
+
+  return draw
+
+
+def test_combinations_writes_every_value_into_its_cell(axes_of, tmp_path):
+  runs = summary()
+  with_attack, without, _ = axes_of(study.combinations, runs, tmp_path)
+  means = study.by_pair(runs)
+  for axes, column in ((with_attack, "average_attack_accuracy"), (without, "no_attack")):
+    texts = {(t.get_position()[::-1], t.get_text()) for t in axes.texts}
+    classes = [0, 1, 2]
+    assert texts == {
+      ((classes.index(g), [0, 1].index(t)), f"{value:.2f}")
+      for (g, t), value in means[column].items()
+    }
+  Image.open(tmp_path / "combinations.png").verify()
+
+
+def test_distributions_draws_each_mean(axes_of, tmp_path):
+  runs = summary(alphas=(0.0, 0.1, 10.0))
+  bars, mixes = axes_of(study.distributions, runs, tmp_path)
+  heights = [patch.get_height() for patch in bars.patches]
+  expected = study.table(runs, ["reconstruct", "poison", "alpha"])["aaa"]
+  assert sorted(heights) == pytest.approx(sorted(expected))
+  assert {round(patch.get_height(), 6) for patch in mixes.patches} == {0.7, 0.3}
+
+
+def test_controls_draws_each_attack_and_none(axes_of, tmp_path):
+  runs = summary(attacks=("crpa", "noise"))
+  (axes,) = axes_of(study.controls, runs, tmp_path)
+  assert [t.get_text() for t in axes.get_legend().get_texts()] == ["crpa", "noise", "no attack"]
+  assert len(axes.patches) == 9
+
+
+def test_histogram_and_images(tmp_path):
+  runs = summary(alphas=(0.0, 10.0))
+  (tmp_path / "images").mkdir()
+  for run in runs["run"]:
+    (tmp_path / "runs" / run).mkdir(parents=True)
+    np.savez(
+      tmp_path / "runs" / run / "reconstructions.npz",
+      generated=np.zeros([6, 28, 28, 1]), real=np.ones([6, 28, 28, 1]),
+    )  # fmt: skip
+  study.histogram(runs, tmp_path)
+  study.images(runs, tmp_path)
+  Image.open(tmp_path / "histogram.png").verify()
+  Image.open(tmp_path / "images" / "images_over_alpha.png").verify()

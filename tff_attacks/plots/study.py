@@ -1,0 +1,257 @@
+"""Figures of the CRPA study over many runs, from a sweep's `summary.csv` alone.
+
+AAA is the average attack accuracy: the share of class-G test images that the global
+model calls T, averaged over all rounds.
+"""
+
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from tff_attacks.plots.crpa import grid
+
+_AAA = "average_attack_accuracy"
+_PAIR = ["reconstruct", "poison"]
+_GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
+_HATCHES = ("", "//", "..", "xx", "\\\\", "--")
+
+
+def read(folder: pathlib.Path) -> pd.DataFrame:
+  """Reads the summary of a sweep.
+
+  Raises:
+    FileNotFoundError: If there is none.
+  """
+  return pd.read_csv(folder / "summary.csv", float_precision="round_trip")
+
+
+def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+  """Means and standard deviations over the seeds of AAA, beside AAA without attack."""
+  groups = summary[summary["attack"] != "none"].groupby(by, sort=False)
+  return groups.agg(
+    runs=(_AAA, "size"),
+    aaa=(_AAA, "mean"),
+    aaa_std=(_AAA, "std"),
+    no_attack=("no_attack", "mean"),
+    no_attack_std=("no_attack", "std"),
+    test_accuracy=("mean_test_accuracy", "mean"),
+    recognised=("recognised", "mean"),
+    correlation=("correlation", "mean"),
+  ).round(3)
+
+
+def by_pair(summary: pd.DataFrame) -> pd.DataFrame:
+  """Means over the seeds of each attacked pair, indexed by (G, T)."""
+  attacked = summary[summary["attack"] == "crpa"]
+  return attacked.groupby(_PAIR)[[_AAA, "no_attack", "mean_test_accuracy"]].mean()
+
+
+def pair_name(pair: tuple[int, int]) -> str:
+  """A pair as text."""
+  return f"{pair[0]} → {pair[1]}"
+
+
+def combinations(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """AAA of every pair, with and without attack, as matrices (the study's Figure 4)."""
+  means = by_pair(summary)
+  dataset, seeds = summary["dataset"].iloc[0], summary["seed"].nunique()
+  figure, axes = plt.subplots(1, 2, figsize=(14, 6.4), layout="constrained")
+  top = max(means[_AAA].max(), means["no_attack"].max())
+  for axis, column, name in (
+    (axes[0], _AAA, "with the attack"),
+    (axes[1], "no_attack", "without any attack"),
+  ):
+    matrix = means[column].unstack()
+    image = axis.imshow(matrix, cmap="Greys", vmin=0, vmax=top)
+    for (row, col), value in np.ndenumerate(matrix.to_numpy()):
+      if np.isfinite(value):
+        color = "white" if value > 0.6 * top else "black"
+        axis.text(col, row, f"{value:.2f}", ha="center", va="center", color=color, fontsize=8)
+    axis.set(
+      xticks=range(matrix.shape[1]),
+      xticklabels=matrix.columns,
+      yticks=range(matrix.shape[0]),
+      yticklabels=matrix.index,
+      xlabel="poisoned label T",
+      ylabel="reconstructed class G",
+      title=f"{dataset}, {name}: mean {matrix.stack().mean():.2f}",
+    )
+  figure.colorbar(image, ax=axes, label=f"AAA, mean of {seeds} seed(s)")
+  _save(figure, folder, "combinations")
+
+
+def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """Distribution of AAA over the pairs, with its density (the study's Figure 5).
+
+  Fewer than three pairs have none, and no figure.
+  """
+  means = by_pair(summary)
+  if len(means) < 3:
+    return
+  figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+  bins = np.linspace(0, max(means[_AAA].max(), means["no_attack"].max()) + 0.02, 25)
+  grid_ = np.linspace(0, bins[-1], 200)
+  for column, name, color, style in (
+    (_AAA, "with the attack", "0.2", "-"),
+    ("no_attack", "without any attack", "0.6", "--"),
+  ):
+    values = means[column].dropna()
+    axes.hist(values, bins, density=True, color=color, alpha=0.5, label=name)
+    if values.std() > 0:
+      axes.plot(grid_, stats.gaussian_kde(values)(grid_), color=color, linestyle=style)
+    axes.axvline(values.mean(), color=color, linestyle=":", linewidth=2)
+  axes.set(
+    xlabel="AAA (dotted: mean)",
+    ylabel="density over the pairs",
+    title=f"{summary['dataset'].iloc[0]}: AAA of {len(means)} pairs",
+  )
+  axes.legend()
+  _save(figure, folder, "histogram")
+
+
+def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """AAA of each pair over the concentration alpha (the study's Figures 6 and 8)."""
+  means = table(summary, [*_PAIR, "alpha"])
+  alphas = sorted(summary["alpha"].unique())
+  pairs = means.index.droplevel("alpha").unique()
+  figure, axes = plt.subplots(
+    2, 1, figsize=(11, 8), layout="constrained", height_ratios=(3, 1.2 * len(pairs) / 3)
+  )
+  width = 0.8 / len(pairs)
+  for i, pair in enumerate(pairs):
+    rows = means.xs(pair).reindex(alphas)
+    at = np.arange(len(alphas)) + (i - (len(pairs) - 1) / 2) * width
+    axes[0].bar(
+      at,
+      rows["aaa"],
+      width,
+      yerr=rows["aaa_std"].fillna(0),
+      color=_GREYS[i % len(_GREYS)],
+      hatch=_HATCHES[i % len(_HATCHES)],
+      edgecolor="black",
+      capsize=2,
+      label=f"{pair_name(pair)} (test accuracy {rows['test_accuracy'].min():.2f} to "
+      f"{rows['test_accuracy'].max():.2f})",
+    )
+    axes[0].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
+  axes[0].plot([], [], "wD", markeredgecolor="black", label="the same without any attack")
+  axes[0].set(
+    xticks=range(len(alphas)),
+    xticklabels=alphas,
+    xlabel="Dirichlet concentration alpha (0: one class per client)",
+    ylabel="AAA, mean and standard deviation",
+    title=f"{summary['dataset'].iloc[0]}: AAA over the distribution of classes",
+  )
+  axes[0].legend()
+  _class_mixes(axes[1], summary[summary["attack"] == "crpa"], alphas, pairs)
+  _save(figure, folder, "distributions")
+
+
+def _class_mixes(axes, attacked, alphas, pairs) -> None:
+  """What the first seed's adversary holds: a column of stacked classes for each bar."""
+  width = 0.8 / len(pairs)
+  colors = plt.get_cmap("tab10")
+  for i, pair in enumerate(pairs):
+    for j, alpha in enumerate(alphas):
+      rows = attacked[(attacked[_PAIR] == pair).all(axis=1) & (attacked["alpha"] == alpha)]
+      if rows.empty:
+        continue
+      held = np.array(rows.sort_values("seed")["adversary_holds"].map(_numbers).iloc[0], float)
+      held /= max(held.sum(), 1)
+      bottom, at = 0.0, j + (i - (len(pairs) - 1) / 2) * width
+      for label in np.flatnonzero(held):
+        axes.bar(at, held[label], width, bottom, color=colors(label % 10), edgecolor="white")
+        if held[label] > 0.12:
+          middle = bottom + held[label] / 2
+          axes.text(at, middle, str(label), ha="center", va="center", fontsize=7)
+        bottom += held[label]
+  axes.set(
+    xticks=range(len(alphas)),
+    xticklabels=alphas,
+    xlabel="Dirichlet concentration alpha",
+    ylabel="share of its data",
+    title="Classes that the adversary holds (first seed, same order of pairs)",
+  )
+
+
+def _numbers(text: str) -> list[int]:
+  return [int(number) for number in text.strip("[]").split(",")]
+
+
+def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """The final reconstructions of each pair over alpha, beside real ones (Figure 7)."""
+  attacked = summary[summary["attack"] == "crpa"].sort_values("seed")
+  alphas = sorted(attacked["alpha"].unique())
+  pairs = list(dict.fromkeys(map(tuple, attacked[_PAIR].to_numpy())))
+  figure, axes = plt.subplots(
+    len(pairs),
+    len(alphas) + 1,
+    figsize=(1.5 * (len(alphas) + 1), 1.7 * len(pairs)),
+    layout="constrained",
+    squeeze=False,
+  )
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[])
+  for row, pair in enumerate(pairs):
+    axes[row, 0].set_ylabel(pair_name(pair))
+    for column, alpha in enumerate(alphas):
+      runs = attacked[(attacked[_PAIR] == pair).all(axis=1) & (attacked["alpha"] == alpha)]
+      if row == 0:
+        axes[row, column].set_title(f"alpha = {alpha:g}")
+      if runs.empty:
+        continue
+      with np.load(folder / "runs" / runs["run"].iloc[0] / "reconstructions.npz") as arrays:
+        generated, real = arrays["generated"][:4], arrays["real"][:4]
+      axes[row, column].imshow(grid(generated, 2), cmap="gray", vmin=0, vmax=1)
+      axes[row, -1].imshow(grid(real, 2), cmap="gray", vmin=0, vmax=1)
+  axes[0, -1].set_title("real G")
+  figure.suptitle("Reconstructions of class G after the last round (first seed)")
+  _save(figure, folder / "images", "images_over_alpha")
+
+
+def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """AAA of each pair under the attack and its controls."""
+  means = table(summary, [*_PAIR, "attack"])
+  pairs = means.index.droplevel("attack").unique()
+  attacks = list(dict.fromkeys(means.index.get_level_values("attack")))
+  figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
+  width = 0.8 / (len(attacks) + 1)
+  for i, attack in enumerate([*attacks, "no attack"]):
+    if attack == "no attack":
+      rows = means.groupby(_PAIR, sort=False)[["no_attack", "no_attack_std"]].first()
+      heights, errors = rows["no_attack"], rows["no_attack_std"]
+    else:
+      rows = means.xs(attack, level="attack")
+      heights, errors = rows["aaa"], rows["aaa_std"]
+    axes.bar(
+      np.arange(len(pairs)) + (i - len(attacks) / 2) * width,
+      heights.reindex(pairs),
+      width,
+      yerr=errors.reindex(pairs).fillna(0),
+      color=_GREYS[i % len(_GREYS)],
+      hatch=_HATCHES[i % len(_HATCHES)],
+      edgecolor="black",
+      capsize=2,
+      label=attack.replace("_", " "),
+    )
+  axes.set(
+    xticks=range(len(pairs)),
+    xticklabels=[pair_name(pair) for pair in pairs],
+    xlabel="pair G → T",
+    ylabel="AAA, mean and standard deviation",
+    title=f"{summary['dataset'].iloc[0]}: what the poisoning images are",
+  )
+  axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+  _save(figure, folder, "controls")
+
+
+def _save(figure, folder: pathlib.Path, name: str) -> None:
+  figure.savefig(folder / f"{name}.png", dpi=120)
+  plt.close(figure)
