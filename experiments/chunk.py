@@ -11,7 +11,7 @@ import traceback
 from experiments import crpa_run, crpa_setup, program, runtime_options
 from experiments.crpa_config import CRPAConfig, check
 from experiments.sweep import FAILURE
-from tff_attacks.runtime import worker
+from tff_attacks.runtime import parent, worker
 from tff_attacks.simulation import results as results_lib
 
 
@@ -22,7 +22,7 @@ def run(sweep: str, index: int) -> None:
     sweep: Folder of the sweep.
     index: The chunk's number in its `chunks.json`.
   """
-  worker.die_with_parent()
+  parent.die_with_parent()
   worker.remove_stock_context()
   names = json.loads(pathlib.Path(sweep, "chunks.json").read_text())[index]
   folders = [pathlib.Path(sweep, "runs", name) for name in names]

@@ -30,6 +30,7 @@ from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError, option
 from tff_attacks.data import datasets
 from tff_attacks.metrics import classification
+from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the traceback."""
@@ -119,7 +120,11 @@ def run(
     unfinished = [one for one in runs if not _is_finished(folder, one)]
     if unfinished:
       _prepare(config, folder, unfinished)
-      _launch(config, folder, runs)
+      try:
+        _launch(config, folder, runs)
+      except KeyboardInterrupt:
+        print(f"Go on with resume={folder}")
+        raise
     failures = _failures(folder, runs)
     summary = summarise(folder, runs)
   if not summary.empty:
@@ -254,8 +259,6 @@ def _launch(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> N
   if config.launcher == "joblib":
     cores = len(os.sched_getaffinity(0))
     environment["TF_NUM_INTRAOP_THREADS"] = str(max(cores // config.jobs, 1))
-  from tff_attacks.runtime import worker
-
   with (folder / "log.txt").open("a") as log:
     process = subprocess.Popen(
       _command(config, folder),
@@ -265,7 +268,7 @@ def _launch(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> N
       env=environment,
       # Ctrl-C is for this process, which then ends all of them.
       start_new_session=True,
-      preexec_fn=worker.die_with_parent,
+      preexec_fn=die_with_parent,
     )
   try:
     _watch(process, folder, runs)
@@ -278,6 +281,7 @@ def _launch(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> N
 def _watch(process: subprocess.Popen, folder: pathlib.Path, runs: Sequence[Run]) -> None:
   total = sum(one.config.rounds for one in runs)
   done = _count(folder, runs)
+  summarised = 0
   with tqdm.tqdm(total=total, initial=sum(done.values()), unit="round") as bar:
     while process.poll() is None:
       time.sleep(1)
@@ -286,6 +290,9 @@ def _watch(process: subprocess.Popen, folder: pathlib.Path, runs: Sequence[Run])
       failed = sum((_run_folder(folder, one) / FAILURE).exists() for one in unfinished)
       bar.n = sum(done.values())
       bar.set_postfix(runs=f"{len(runs) - len(unfinished)}/{len(runs)}", failed=failed)
+      if len(runs) - len(unfinished) > summarised:
+        summarised = len(runs) - len(unfinished)
+        summarise(folder, runs)
 
 
 def _count(folder: pathlib.Path, runs: Sequence[Run]) -> dict[str, int]:

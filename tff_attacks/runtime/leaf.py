@@ -157,7 +157,13 @@ def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor], bo
 def _compile(body, specs: Sequence[tf.TensorSpec], device: str | None):
   """Traces a function of flat tensors."""
   with tf.device(device):
-    function = tf.function(body, autograph=False, input_signature=specs)
+    function = tf.function(
+      body,
+      autograph=False,
+      input_signature=specs,
+      # In a group, sums of several calls would else become one, in another order.
+      experimental_attributes={"_noinline": True},
+    )
     # What a call of the concrete function ends in, after 0.1 ms of checks that TFF's
     # types have made unnecessary.
     return function.get_concrete_function()._inference_function

@@ -5,10 +5,8 @@ it also holds the program's standard output open. This context owns its worker.
 """
 
 import contextlib
-import ctypes
 import os
 import pathlib
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,11 +15,10 @@ import portpicker
 import tensorflow_federated as tff
 
 from tff_attacks.runtime.channel import open_channel
+from tff_attacks.runtime.parent import die_with_parent
 
 _BINARY = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
 _START_SECONDS = 60
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 # More heaps than cores only fragment the memory of a worker that lives long.
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "MALLOC_ARENA_MAX": "1"}
 
@@ -96,8 +93,3 @@ def _wait(process: subprocess.Popen, stub) -> None:
     if process.poll() is not None or time.monotonic() > deadline:
       raise RuntimeError(f"The TFF worker did not start (exit status {process.poll()}).")
     time.sleep(0.05)
-
-
-def die_with_parent() -> None:
-  """Makes Linux end this process when its parent is gone, even if that was killed."""
-  _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

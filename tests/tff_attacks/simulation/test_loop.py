@@ -69,11 +69,11 @@ def test_ctrl_c_stops_after_the_round_and_saves_it(tmp_path):
     if round_number == 2:
       os.kill(os.getpid(), signal.SIGINT)
 
-  calls = []
+  calls, handler = [], signal.getsignal(signal.SIGINT)
   progress = simulate(tmp_path, 9, calls, interrupt, every=100)
   assert progress.rounds == len(calls) == 3
   assert loop.restore(checkpoints_lib.Checkpoints(tmp_path), *START).rounds == 3
-  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_second_ctrl_c_breaks_off(tmp_path):
