@@ -65,7 +65,13 @@ def _options(config: Any, name: str) -> dict[str, Any]:
   names = own & {field.name for field in dataclasses.fields(_CONFIGS[name])}
   options = {key: getattr(config, key) for key in sorted(names)}
   if name == "crpa":
-    options = {"preset": "small", "adversary": "original", "generator_steps": 0} | options
+    # As the published code does: one pass of the GAN, all test images.
+    options |= {
+      "preset": "small",
+      "adversary": "original",
+      "generator_steps": 0,
+      "test_images": 0,
+    }
   return options
 
 

@@ -62,7 +62,7 @@ def combinations(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """AAA of every pair, with and without attack, as matrices (the study's Figure 4)."""
   means = by_pair(summary)
   dataset, seeds = summary["dataset"].iloc[0], summary["seed"].nunique()
-  figure, axes = plt.subplots(1, 2, figsize=(14, 6.4), layout="constrained")
+  figure, axes = plt.subplots(1, 2, figsize=(14, 7), layout="constrained")
   top = max(means[_AAA].max(), means["no_attack"].max())
   for axis, column, name in (
     (axes[0], _AAA, "with the attack"),
@@ -126,7 +126,7 @@ def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   )
   width = 0.8 / len(pairs)
   for i, pair in enumerate(pairs):
-    rows = means.xs(pair).reindex(alphas)
+    rows = means.sort_index().xs(pair).reindex(alphas)
     at = np.arange(len(alphas)) + (i - (len(pairs) - 1) / 2) * width
     axes[0].bar(
       at,
