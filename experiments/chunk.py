@@ -1,42 +1,75 @@
 """Runs the CRPA runs of one chunk of a sweep, one after another in this process.
 
-They share the runtime and, since their shapes are equal, one trace.
+They share the runtime and, if their shapes are equal, one trace; so do the chunks that
+come later in the same process.
 """
 
 import contextlib
+import fcntl
+import functools
 import json
 import pathlib
 import traceback
+from collections.abc import Iterator
 
 from experiments import crpa_run, crpa_setup, program, runtime_options
 from experiments.crpa_config import CRPAConfig, check
+from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE
-from tff_attacks.runtime import parent, worker
+from tff_attacks.runtime import worker
 from tff_attacks.simulation import results as results_lib
 
 
-def run(sweep: str, index: int) -> None:
+def run(sweep: str, chunks: str, index: int) -> None:
   """Runs what is not yet finished of a chunk; a run that fails does not stop the others.
 
   Args:
     sweep: Folder of the sweep.
-    index: The chunk's number in its `chunks.json`.
+    chunks: Name of the file there that lists the runs of each chunk.
+    index: The chunk's number in it.
   """
-  parent.die_with_parent()
   worker.remove_stock_context()
-  names = json.loads(pathlib.Path(sweep, "chunks.json").read_text())[index]
-  folders = [pathlib.Path(sweep, "runs", name) for name in names]
-  configs = [program.load_config(CRPAConfig, folder) for folder in folders]
-  with runtime_options.start(configs[0]) as runtime:
-    for folder, config in zip(folders, configs, strict=True):
-      with (
-        (folder / "log.txt").open("a") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-      ):
-        try:
-          check(config)
-          setup = crpa_setup.prepare(config)
-          crpa_run.run(config, setup, runtime, results_lib.Results(folder))
-        except Exception:
-          (folder / FAILURE).write_text(traceback.format_exc())
+  names = json.loads(pathlib.Path(sweep, chunks).read_text())[index]
+  for name in names:
+    folder = pathlib.Path(sweep, "runs", name)
+    with _recorded(folder):
+      if (folder / "summary.json").exists():
+        continue
+      config = program.load_config(CRPAConfig, folder)
+      check(config)
+      options = [getattr(config, option) for option in runtime_options.NAMES]
+      runtime = _runtime(*(tuple(o) if isinstance(o, list) else o for o in options))
+      setup = crpa_setup.prepare(config)
+      status = crpa_run.run(config, setup, runtime, results_lib.Results(folder))
+      if status == program.INTERRUPTED:
+        return
+
+
+@functools.cache
+def _runtime(*options) -> runtime_options.Runtime:
+  """A runtime that lasts as long as this process."""
+  _forever = contextlib.ExitStack()
+  _RUNNING.append(_forever)
+  return _forever.enter_context(runtime_options.start(RuntimeOptions(*options)))
+
+
+_RUNNING = []
+
+
+@contextlib.contextmanager
+def _recorded(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps a run to one process, its output in `log.txt`, and an exception as its failure."""
+  with (
+    (folder / ".lock").open("w") as lock,
+    (folder / "log.txt").open("a") as log,
+    contextlib.redirect_stdout(log),
+    contextlib.redirect_stderr(log),
+  ):
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      yield
+    except Exception as error:
+      reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+      temporary = folder / f"{FAILURE}.tmp"
+      temporary.write_text(f"{reason}\n{traceback.format_exc()}")
+      temporary.replace(folder / FAILURE)

@@ -22,7 +22,7 @@ class CombinationsConfig(sweep.SweepConfig):
 
 def plan(config: CombinationsConfig) -> list[sweep.Run]:
   """A run for each pair and seed."""
-  pairs = sweep.parse_pairs(config, config.pairs)
+  pairs = sweep.parse_pairs(config)
   return sweep.with_controls(config, [("crpa", {"reconstruct": g, "poison": t}) for g, t in pairs])
 
 

@@ -27,7 +27,7 @@ class CompareConfig:
   images_per_class: int = option(500, "Of original=.", at_least=1)
   poison_images: int = option(50, "Of original=.", at_least=1)
   batch_size: int = option(25, "Of original=.", at_least=1)
-  rounds: int = option(60, "Of original=.", at_least=2)
+  rounds: int = option(60, "Of original=.", at_least=3)
   repetitions: int = option(3, "Runs of each, of original=.", at_least=1)
   seed: int = option(0, "First seed, of original=.", at_least=0)
   output_dir: str | None = option(None, "Results folder; null is results/compare/<date and time>.")
@@ -41,22 +41,22 @@ def run(config: CompareConfig) -> int:
   validate(config)
   if not (config.combinations or config.distributions or config.original):
     raise ConfigError("give at least one of combinations=, distributions= and original=")
-  for name in ("combinations", "distributions"):
-    folder = getattr(config, name)
-    if folder and not pathlib.Path(folder, "summary.csv").is_file():
-      raise ConfigError(f"{name}: {folder} holds no summary.csv")
 
   # pandas and SciPy take a second to import.
   from experiments import beside_original, published
 
+  sweeps = {}
+  for name in ("combinations", "distributions"):
+    if getattr(config, name):
+      sweeps[name] = published.read(name, getattr(config, name))
   if config.original:
     beside_original.check(config)
   if not config.resume:
     program.create_results(config, "compare")
   folder = pathlib.Path(config.output_dir)
   lines = ["# Comparison with the CRPA study", ""]
-  if config.combinations or config.distributions:
-    lines += published.compare(config.combinations, config.distributions)
+  if sweeps:
+    lines += published.compare(**sweeps)
   if config.original:
     lines += beside_original.compare(config, folder)
   text = "\n".join(lines)

@@ -23,6 +23,8 @@ class ControlsConfig(sweep.SweepConfig):
 
 def plan(config: ControlsConfig) -> list[sweep.Run]:
   """A run for each pair, attack and seed."""
+  if not set(config.attacks) - {"none"}:
+    raise ConfigError("attacks: name at least one; none is run in any case")
   for attack in config.attacks:
     if attack not in sweep.ATTACKS:
       raise ConfigError(f"attacks: {attack!r}; allowed: {', '.join(sweep.ATTACKS)}")

@@ -181,7 +181,7 @@ class Judge(NamedTuple):
   accuracy: float
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=8)
 def _judge(dataset: str, data_dir: str | None, test_images: int, seed: int) -> Judge:
   train, test, num_classes = crpa_setup.load(dataset, data_dir, test_images)
   model = judge_lib.train(train.images, train.labels, num_classes, seed)

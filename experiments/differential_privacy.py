@@ -21,7 +21,9 @@ class DifferentialPrivacyConfig(distributions.DistributionsConfig):
 
 def run(config: DifferentialPrivacyConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "differential_privacy", distributions.plan, distributions.report)
+  return sweep.run(
+    config, "differential_privacy", distributions.plan, distributions.report, distributions.VARIES
+  )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ attack. Writes summary.csv (a row a run) and draws the bars and the images over 
 study's Figures 6 and 7).
 It can be stopped at any time and goes on with resume=<folder>."""
 
+VARIES = ("attack", "reconstruct", "poison", "alpha")
+
 
 @dataclasses.dataclass
 class DistributionsConfig(sweep.SweepConfig):
@@ -41,27 +43,32 @@ def plan(config: DistributionsConfig) -> list[sweep.Run]:
 
 
 def choose_pairs(config: sweep.SweepConfig) -> list[tuple[int, int]]:
-  """The pairs that are given, or three of a sweep over all of them.
+  """The pairs that are given, or three of a sweep over all of them, which are kept.
 
   Raises:
     ConfigError: If there is neither, or the sweep cannot be read.
   """
   if config.pairs:
-    return sweep.parse_pairs(config, config.pairs)
+    return sweep.parse_pairs(config)
   if config.combinations is None:
     raise ConfigError("pairs: give them as [4-9,8-4,0-1], or combinations=<folder>")
 
   from tff_attacks.plots import study
 
+  folder = pathlib.Path(config.combinations)
   try:
-    summary = study.read(pathlib.Path(config.combinations))
+    if len((folder / "failures.csv").read_text().splitlines()) > 1:
+      raise ConfigError(f"combinations: not all runs of {folder} are complete")
+    summary = study.read(folder)
   except OSError as error:
-    raise ConfigError(f"combinations: {error}") from error
+    raise ConfigError(f"combinations: {folder} is no finished sweep: {error}") from error
   if set(summary["dataset"]) != {config.dataset}:
     raise ConfigError(f"combinations: that sweep is not of dataset={config.dataset}")
   aaa = study.by_pair(summary)["average_attack_accuracy"]
-  closest = (aaa - aaa.mean()).abs().idxmin()
-  return list(dict.fromkeys([aaa.idxmin(), closest, aaa.idxmax()]))
+  chosen = dict.fromkeys([aaa.idxmin(), (aaa - aaa.mean()).abs().idxmin(), aaa.idxmax()])
+  # The other sweep may change or go; these pairs stay.
+  config.pairs = [f"{g}-{t}" for g, t in chosen]
+  return sweep.parse_pairs(config)
 
 
 def report(config: DistributionsConfig, folder: pathlib.Path) -> None:
@@ -77,7 +84,7 @@ def report(config: DistributionsConfig, folder: pathlib.Path) -> None:
 
 def run(config: DistributionsConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "distributions", plan, report)
+  return sweep.run(config, "distributions", plan, report, VARIES)
 
 
 if __name__ == "__main__":

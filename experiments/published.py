@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
+from scipy import stats
 
+from experiments.options import ConfigError
 from tff_attacks.metrics import study
 from tff_attacks.plots import study as plots
 
@@ -30,22 +32,38 @@ class Claim(NamedTuple):
   figures: str
 
 
-def compare(combinations: str | None, distributions: str | None) -> list[str]:
-  """Describes finished sweeps, as lines of Markdown.
+def read(experiment: str, folder: str) -> pd.DataFrame:
+  """Reads the summary of a sweep over a dataset that the study used.
 
-  Args:
-    combinations: Folder of an `experiments.combinations` sweep.
-    distributions: Folder of an `experiments.distributions` sweep.
+  Raises:
+    ConfigError: If it is not there, of another experiment, or of another dataset.
   """
+  try:
+    found = (pathlib.Path(folder) / "experiment.txt").read_text()
+    summary = plots.read(pathlib.Path(folder))
+  except (OSError, ValueError) as error:
+    raise ConfigError(f"{experiment}: {folder} holds no sweep with runs: {error}") from error
+  if found != experiment:
+    raise ConfigError(f"{experiment}: {folder} is of experiments.{found}")
+  dataset = summary["dataset"].iloc[0]
+  if not _reference(dataset).is_file():
+    raise ConfigError(f"{experiment}: the study has no values for {dataset}")
+  if not (summary["attack"] == "crpa").any():
+    raise ConfigError(f"{experiment}: no run with the attack is finished in {folder}")
+  return summary
+
+
+def compare(
+  combinations: pd.DataFrame | None = None, distributions: pd.DataFrame | None = None
+) -> list[str]:
+  """Describes sweeps, see `read`, as lines of Markdown."""
   lines, claims = [], []
-  if combinations:
-    summary = plots.read(pathlib.Path(combinations))
-    lines += _combinations(summary)
-    claims += [_class_matters(summary), *_no_pattern(summary)]
-  if distributions:
-    summary = plots.read(pathlib.Path(distributions))
-    lines += _distributions(summary)
-    claims += _balance(summary)
+  if combinations is not None:
+    lines += _combinations(combinations)
+    claims += [_class_matters(combinations), *_no_pattern(combinations)]
+  if distributions is not None:
+    lines += _distributions(distributions)
+    claims += _balance(distributions)
   claims.append(Claim("differential privacy stops the attack", None, "not part of these sweeps"))
   words = {True: "held", False: "**not held**", None: "not tested"}
   rows = [(claim.text, words[claim.held], claim.figures) for claim in claims]
@@ -53,15 +71,15 @@ def compare(combinations: str | None, distributions: str | None) -> list[str]:
 
 
 def matrix(dataset: str) -> pd.Series:
-  """Published AAA of every pair of a dataset, indexed by (G, T).
-
-  Raises:
-    FileNotFoundError: If the study did not use this dataset.
-  """
-  table = pd.read_csv(_FOLDER / f"crpa_{dataset}_aaa.csv", index_col="reconstructed")
+  """Published AAA of every pair of a dataset, indexed by (G, T)."""
+  table = pd.read_csv(_reference(dataset), index_col="reconstructed")
   table.columns = table.columns.astype(int)
   values = table.rename_axis(index="reconstruct", columns="poison").stack()
   return values[values.index.get_level_values(0) != values.index.get_level_values(1)]
+
+
+def _reference(dataset: str) -> pathlib.Path:
+  return _FOLDER / f"crpa_{dataset}_aaa.csv"
 
 
 def markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
@@ -128,16 +146,15 @@ def _distributions(summary: pd.DataFrame) -> list[str]:
 def _class_matters(summary: pd.DataFrame) -> Claim:
   text = "the choice of classes matters"
   attacked = summary[summary["attack"] == "crpa"]
-  values = attacked.pivot_table(index=_PAIR, columns="seed", values=_AAA)
-  repeated = values.dropna()
-  if repeated.shape[1] < 2 or len(repeated) < 3:
+  values = attacked.pivot_table(index=_PAIR, columns="seed", values=_AAA).dropna()
+  if values.shape[1] < 2 or len(values) < 3:
     return Claim(text, None, "needs at least three pairs with two seeds each")
-  ratio = study.spread_over_noise(repeated)
+  p_value = stats.f_oneway(*values.to_numpy()).pvalue
   return Claim(
     text,
-    ratio > 2,
-    f"range over {len(repeated)} pairs is {ratio:.1f} x the pooled standard deviation over "
-    f"{repeated.shape[1]} seeds",
+    bool(p_value < 0.05),
+    f"{len(values)} pairs, {values.shape[1]} seeds: analysis of variance p = {p_value:.4f}, range "
+    f"{study.spread_over_noise(values):.1f} x the pooled standard deviation over the seeds",
   )
 
 
@@ -162,22 +179,27 @@ def _no_pattern(summary: pd.DataFrame) -> list[Claim]:
 
 
 def _balance(summary: pd.DataFrame) -> list[Claim]:
-  means = plots.table(summary, ["alpha"]).sort_index()
   weakens, keeps = "balanced classes weaken the poisoning", "but not the reconstruction"
-  if len(means) < 2:
+  attacked = summary[summary["attack"] == "crpa"]
+  means = attacked.pivot_table(
+    index=_PAIR, columns="alpha", values=[_AAA, "correlation", "recognised"]
+  )
+  alphas = sorted(attacked["alpha"].unique())
+  ends = means.loc[:, (slice(None), [alphas[0], alphas[-1]])].dropna()
+  if len(alphas) < 2 or ends.empty:
     return [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
-  skewed, balanced = means.iloc[0], means.iloc[-1]
-  alphas = f"from alpha = {means.index[0]:g} to {means.index[-1]:g}"
+  pair = ends[_AAA, alphas[0]].idxmax()
+  (aaa, balanced_aaa), (correlation, balanced_correlation), (recognised, balanced_recognised) = (
+    ends.loc[pair, name].loc[[alphas[0], alphas[-1]]]
+    for name in (_AAA, "correlation", "recognised")
+  )
+  between = f"{plots.pair_name(pair)}, from alpha = {alphas[0]:g} to {alphas[-1]:g}"
   return [
-    Claim(
-      weakens,
-      balanced["aaa"] < skewed["aaa"] / 5,
-      f"mean AAA {skewed['aaa']:.3f} to {balanced['aaa']:.3f} {alphas}",
-    ),
+    Claim(weakens, bool(balanced_aaa < aaa / 5), f"{between}: AAA {aaa:.3f} to {balanced_aaa:.3f}"),
     Claim(
       keeps,
-      balanced["correlation"] >= skewed["correlation"],
-      f"correlation {skewed['correlation']:.2f} to {balanced['correlation']:.2f}, recognised "
-      f"{skewed['recognised']:.0%} to {balanced['recognised']:.0%} {alphas}",
+      bool(balanced_correlation >= correlation),
+      f"{between}: correlation {correlation:.2f} to {balanced_correlation:.2f}, recognised "
+      f"{recognised:.0%} to {balanced_recognised:.0%}",
     ),
   ]

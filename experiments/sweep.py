@@ -1,6 +1,6 @@
 """Many CRPA runs as one sweep: planned, run in chunks, watched and collected.
 
-A sweep's folder: config.yaml  chunks.json  summary.csv  failures.csv  images/  log.txt
+A sweep's folder: config.yaml  chunks_*.json  summary.csv  failures.csv  images/  log.txt
 and runs/<name>/, each the results folder of one run. All state is in the files: a sweep
 that was stopped, in whatever way, goes on with what is not finished.
 """
@@ -17,23 +17,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import tqdm
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments import crpa_config, program, runtime_options
 from experiments.crpa_config import CRPAConfig
-from experiments.options import ConfigError, option
+from experiments.options import ConfigError, option, validate
 from tff_attacks.data import datasets
 from tff_attacks.metrics import classification
 from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
-"""In the folder of a run that failed: the traceback."""
+"""In the folder of a run that failed: the reason in a line, and the traceback."""
+
+_EXPERIMENT = "experiment.txt"
 
 
 @dataclasses.dataclass
@@ -93,18 +96,27 @@ def run(
   name: str,
   plan: Callable[[Any], list[Run]],
   report: Callable[[Any, pathlib.Path], None],
+  varies: Collection[str] = ("attack", "reconstruct", "poison"),
 ) -> int:
   """Runs, or goes on with, a sweep and returns the exit status.
 
   Args:
     config: Its configuration.
     name: Of the experiment.
-    plan: (config) -> the runs. Raises `ConfigError` at bad input.
+    plan: (config) -> the runs. Raises `ConfigError` at bad input. May fill in options that
+      it chooses itself; they are kept with the results.
     report: (config, folder) -> None. Draws and says what `summary.csv` shows.
+    varies: Options that the plan sets, and a user must not.
   """
   resuming = config.resume is not None
   if resuming:
+    if _experiment(config.resume) != name:
+      raise ConfigError(f"resume: {config.resume} is no folder of experiments.{name}")
     config = program.read_config(type(config), config.resume, _CHANGEABLE)
+  given = {o.partition("=")[0] for o in HydraConfig.get().overrides.task}
+  for option_name in given & set(varies):
+    raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
+  validate(config)
   for setting in config.launcher_options:
     if ":" not in setting:
       raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
@@ -115,40 +127,58 @@ def run(
   if not resuming:
     program.create_results(config, name)
   folder = pathlib.Path(config.output_dir)
+  (folder / _EXPERIMENT).write_text(name)
   print(f"Results: {folder}")
   with locked(folder):
-    unfinished = [one for one in runs if not _is_finished(folder, one)]
-    if unfinished:
-      _prepare(config, folder, unfinished)
-      try:
-        _launch(config, folder, runs)
-      except KeyboardInterrupt:
-        print(f"Go on with resume={folder}")
-        raise
+    try:
+      _run_all(config, folder, runs)
+    except KeyboardInterrupt:
+      print(f"Go on with resume={folder}")
+      raise
     failures = _failures(folder, runs)
     summary = summarise(folder, runs)
-  if not summary.empty:
-    report(config, folder)
   print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
-  if failures.empty:
-    return 0
-  print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
-  print(f"Try them again with resume={folder}")
-  return 1
+  if not failures.empty:
+    print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
+    print(f"Try them again with resume={folder}")
+  if not summary.empty and (summary["attack"] != "none").any():
+    report(config, folder)
+  return 0 if failures.empty else 1
 
 
-def parse_pairs(config: SweepConfig, pairs: Sequence[str]) -> list[tuple[int, int]]:
-  """Reads pairs such as `4-9`, or lists all of a dataset if there are none.
+def _run_all(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> None:
+  """Launches what is unfinished; again if processes died, until that has twice been in vain."""
+  for one in runs:
+    (_run_folder(folder, one) / FAILURE).unlink(missing_ok=True)
+  left, in_vain = list(runs), 0
+  while in_vain < 2:
+    before = len(left)
+    left = [one for one in runs if not _is_over(folder, one)]
+    if not left:
+      return
+    in_vain = in_vain + 1 if len(left) == before else 0
+    # What may have killed a process must not stop the others again.
+    left.sort(key=lambda one: (_run_folder(folder, one) / "metrics.csv").exists())
+    _launch(config, folder, runs, _prepare(config, folder, left))
+
+
+def _experiment(folder: str) -> str | None:
+  path = pathlib.Path(folder) / _EXPERIMENT
+  return path.read_text() if path.is_file() else None
+
+
+def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
+  """Reads the pairs of a config, such as `4-9`, or lists all of its dataset.
 
   Raises:
     ConfigError: If one is not of that form.
   """
-  if not pairs:
+  if not config.pairs:
     return list(itertools.permutations(range(datasets.NUM_CLASSES[config.dataset]), 2))
-  for pair in pairs:
+  for pair in config.pairs:
     if not re.fullmatch(r"\d+-\d+", pair):
       raise ConfigError(f"pairs: {pair!r} is not allowed; allowed: <class G>-<class T>")
-  return [tuple(map(int, pair.split("-"))) for pair in pairs]
+  return [tuple(map(int, pair.split("-"))) for pair in config.pairs]
 
 
 def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]]]) -> list[Run]:
@@ -174,6 +204,10 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
         control_names = {k: v for k, v in names.items() if k not in ("reconstruct", "poison")}
       control = _name("none", control_names)
       nothing = dataclasses.replace(one, **ATTACKS["none"])
+      if not _depends_on_pair(one):
+        # Nobody attacks: whether the first pair has a fit adversary must not matter.
+        anybody = {"adversary": "clean", "adversary_lacks": "none", "num_adversaries": 1}
+        nothing = dataclasses.replace(nothing, **anybody)
       controls.setdefault(control, Run(control, "none", nothing, control))
       runs[_name(attack, names)] = Run(_name(attack, names), attack, one, control)
   return list((controls | runs).values())
@@ -224,22 +258,31 @@ def _is_finished(folder: pathlib.Path, one: Run) -> bool:
   return (_run_folder(folder, one) / "summary.json").exists()
 
 
-def _prepare(config: SweepConfig, folder: pathlib.Path, unfinished: Sequence[Run]) -> None:
-  """Writes down what is to be done: each run's configuration, and the chunks."""
+def _is_over(folder: pathlib.Path, one: Run) -> bool:
+  return _is_finished(folder, one) or (_run_folder(folder, one) / FAILURE).exists()
+
+
+def _prepare(config: SweepConfig, folder: pathlib.Path, unfinished: Sequence[Run]) -> pathlib.Path:
+  """Writes down what is to be done: each run's configuration, and the chunks.
+
+  Returns:
+    The file of the chunks; every launch has its own.
+  """
   for one in unfinished:
     path = _run_folder(folder, one)
     (path / "images").mkdir(parents=True, exist_ok=True)
-    (path / FAILURE).unlink(missing_ok=True)
     (path / "config.yaml").write_text(OmegaConf.to_yaml(one.config))
   names = [one.name for one in unfinished]
   size = min(config.chunk, -(-len(names) // config.jobs))
   chunks = [names[start : start + size] for start in range(0, len(names), size)]
-  (folder / "chunks.json").write_text(json.dumps(chunks, indent=1))
+  path = folder / f"chunks_{len(list(folder.glob('chunks_*.json'))) + 1}.json"
+  path.write_text(json.dumps(chunks, indent=1))
+  return path
 
 
-def _command(config: SweepConfig, folder: pathlib.Path) -> list[str]:
+def _command(config: SweepConfig, folder: pathlib.Path, chunks: pathlib.Path) -> list[str]:
   """The Hydra multirun over the chunks."""
-  chunks = json.loads((folder / "chunks.json").read_text())
+  count = len(json.loads(chunks.read_text()))
   at_once = "n_jobs" if config.launcher == "joblib" else "array_parallelism"
   settings = dict(setting.split(":", 1) for setting in config.launcher_options)
   if config.launcher != "submitit_local":
@@ -247,21 +290,27 @@ def _command(config: SweepConfig, folder: pathlib.Path) -> list[str]:
   return [
     *(sys.executable, "-m", "experiments.sweep_job", "--multirun"),
     f"sweep='{folder.resolve()}'",
-    f"chunk={','.join(map(str, range(len(chunks))))}",
+    f"chunks={chunks.name}",
+    f"chunk={','.join(map(str, range(count)))}",
     f"hydra/launcher={config.launcher}",
     *(f"hydra.launcher.{name}={value}" for name, value in settings.items()),
   ]
 
 
-def _launch(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> None:
-  """Runs the chunks and shows how far they are; whatever ends this ends them."""
+def _launch(
+  config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run], chunks: pathlib.Path
+) -> None:
+  """Runs the chunks and shows how far they are.
+
+  Whatever ends this ends them, but for jobs that a cluster has already.
+  """
   environment = {**os.environ}
   if config.launcher == "joblib":
     cores = len(os.sched_getaffinity(0))
     environment["TF_NUM_INTRAOP_THREADS"] = str(max(cores // config.jobs, 1))
   with (folder / "log.txt").open("a") as log:
     process = subprocess.Popen(
-      _command(config, folder),
+      _command(config, folder, chunks),
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=log,
@@ -316,7 +365,7 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
       path = _run_folder(folder, one) / FAILURE
       reason = f"its process ended, see {folder / 'log.txt'}"
       if path.exists():
-        reason = path.read_text().strip().splitlines()[-1].removeprefix("experiments.options.")
+        reason = path.read_text().partition("\n")[0]
       rows.append({"run": one.name, "reason": reason})
   failures = pd.DataFrame(rows, columns=["run", "reason"])
   failures.to_csv(folder / "failures.csv", index=False)

@@ -2,16 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
+import psutil
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments import combinations, controls, distributions, sweep
+from experiments import combinations, controls, distributions, published, sweep
 from experiments.options import ConfigError
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
@@ -64,8 +68,17 @@ def test_pairs_come_from_a_finished_sweep(tmp_path):
   ]  # fmt: skip
   pd.DataFrame(rows).to_csv(tmp_path / "summary.csv", index=False)
   config = distributions.DistributionsConfig(dataset="mnist", combinations=str(tmp_path))
-  assert distributions.choose_pairs(config) == [(0, 1), (2, 3), (1, 0)]
-  config.dataset = "fashion_mnist"
+  with pytest.raises(ConfigError, match="is no finished sweep"):
+    distributions.choose_pairs(config)
+  (tmp_path / "failures.csv").write_text("run,reason\n")
+  plan = distributions.plan(config)
+  attacked = {(one.config.reconstruct, one.config.poison) for one in plan if one.attack == "crpa"}
+  assert attacked == {(0, 1), (2, 3), (1, 0)}
+  for one in plan:
+    OmegaConf.to_yaml(one.config)
+  # They are kept, whatever becomes of the other sweep.
+  assert config.pairs == ["0-1", "2-3", "1-0"]
+  config.pairs, config.dataset = [], "fashion_mnist"
   with pytest.raises(ConfigError, match="not of dataset=fashion_mnist"):
     distributions.choose_pairs(config)
 
@@ -83,6 +96,17 @@ def test_controls_are_the_attacks_of_crpa():
   ("experiment", "arguments", "message"),
   [
     ("combinations", ["pairs=[4to9]"], "error: pairs: '4to9' is not allowed; allowed: <class G>-"),
+    ("combinations", ["jobs=0"], "error: jobs: 0 is not allowed; allowed: 1 or more"),
+    (
+      "combinations",
+      ["launcher=cloud"],
+      "error: launcher: 'cloud' is not allowed; allowed: joblib",
+    ),
+    ("combinations", ["launcher_options=[a]"], "error: launcher_options: 'a' is not allowed"),
+    ("combinations", ["attack=none"], "error: attack: is what the sweep varies; leave it out"),
+    ("distributions", ["pairs=[4-9]", "alpha=1"], "error: alpha: is what the sweep varies"),
+    ("controls", ["pairs=[4-9]", "attacks=[none]"], "error: attacks: name at least one"),
+    ("combinations", ["dataset=letters"], "error: dataset: 'letters' is not allowed"),
     ("combinations", ["pairs=[4-4]"], "error: poison: must differ from reconstruct"),
     ("combinations", ["dataset=mnist", "data_dir=/nowhere"], "error: data_dir: /nowhere/mnist.npz"),
     ("distributions", [], "error: pairs: give them as [4-9,8-4,0-1], or combinations=<folder>"),
@@ -90,7 +114,7 @@ def test_controls_are_the_attacks_of_crpa():
     ("distributions", ["pairs=[4-9]", "alphas=[-1]"], "error: alphas: [-1.0] is not allowed"),
     ("controls", ["pairs=[4-9]", "attacks=[all]"], "error: attacks: 'all'; allowed: crpa, untr"),
     ("compare", [], "error: give at least one of combinations="),
-    ("compare", ["combinations=/nowhere"], "error: combinations: /nowhere holds no summary.csv"),
+    ("compare", ["combinations=/nowhere"], "error: combinations: /nowhere holds no sweep"),
     ("compare", ["original=/nowhere"], "error: original: /nowhere/experiments/federated_gan.py"),
   ],
 )
@@ -147,6 +171,73 @@ def test_runs_that_share_a_trace_equal_runs_of_their_own(finished, tmp_path):
   pd.testing.assert_frame_equal(alone, shared.drop(columns="seconds"), rtol=1e-4)
 
 
+def test_a_sweep_of_another_experiment_is_not_resumed(finished):
+  folder, _ = finished
+  result = run("controls", f"resume={folder}")
+  assert result.returncode == 2
+  assert f"error: resume: {folder} is no folder of experiments.controls" in result.stderr
+
+
+COUNT_TRACES = """
+import shutil, sys
+from experiments import chunk
+from tff_attacks.runtime import leaf
+
+traces = []
+compile_leaf = leaf._compile
+leaf._compile = lambda *a, **k: traces.append(1) or compile_leaf(*a, **k)
+for index in (0, 1):
+  chunk.run(sys.argv[1], "chunks_1.json", index)
+  print("TRACES", len(traces))
+"""
+
+
+def test_chunks_in_one_process_share_their_traces(finished, tmp_path):
+  folder, _ = finished
+  names = [f"crpa-reconstruct{g}-poison{t}-seed{s}" for g, t, s in ((0, 6, 0), (3, 8, 1))]
+  for name in names:
+    (tmp_path / "runs" / name / "images").mkdir(parents=True)
+    shutil.copy(folder / "runs" / name / "config.yaml", tmp_path / "runs" / name)
+  (tmp_path / "chunks_1.json").write_text(json.dumps([[name] for name in names]))
+  result = subprocess.run(
+    [sys.executable, "-c", COUNT_TRACES, tmp_path], capture_output=True, text=True, timeout=300
+  )
+  counts = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("TRACES")]
+  assert all((tmp_path / "runs" / name / "summary.json").exists() for name in names), result.stderr
+  assert int(counts[0]) > 0
+  assert counts[0] == counts[1]
+
+
+def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
+  rng = np.random.default_rng(0)
+  rows = []
+  for (g, t), value in published.matrix("mnist").items():
+    for seed in (0, 1):
+      rows.append(
+        {"dataset": "mnist", "attack": "crpa", "reconstruct": g, "poison": t, "seed": seed,
+         "average_attack_accuracy": value + rng.normal(scale=0.01), "no_attack": rng.uniform(),
+         "mean_test_accuracy": 0.9}
+      )  # fmt: skip
+  sweep_folder, folder = tmp_path / "sweep", tmp_path / "compare"
+  sweep_folder.mkdir()
+  pd.DataFrame(rows).to_csv(sweep_folder / "summary.csv", index=False)
+  (sweep_folder / "experiment.txt").write_text("combinations")
+  result = run("compare", f"combinations={sweep_folder}", f"output_dir={folder}")
+  assert result.returncode == 0, result.stderr
+  text = (folder / "compare.md").read_text()
+  assert (
+    "| all pairs | 90 | 0.99 | 0.99 | 0.0" in text or "| all pairs | 90 | 1.00 | 1.00 |" in text
+  )
+  assert "| without T = 0, (3, 0) and (0, 1) | 80 |" in text
+  assert "| the choice of classes matters | held | 90 pairs, 2 seeds" in text
+  assert "| differential privacy stops the attack | not tested |" in text
+
+
+def test_the_study_that_was_published_is_read_as_printed():
+  matrix = published.matrix("fashion_mnist")
+  assert (matrix.loc[(7, 5)], matrix.loc[(6, 7)], len(matrix)) == (0.55, 0.07, 90)
+
+
 def wait_for_rows(folder, count):
   """Waits until the runs have so many rounds behind them, together."""
   deadline = time.monotonic() + 300
@@ -167,6 +258,19 @@ def test_killed_twice_and_restarted(finished, tmp_path):
     start, rows = [f"resume={tmp_path}"], 12
   result = run("combinations", *start)
   assert result.returncode == 0, result.stderr
+  assert (tmp_path / "summary.csv").read_text() == (finished[0] / "summary.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_does_not_stop_the_others(finished, tmp_path):
+  start = [*SIX, f"output_dir={tmp_path}"]
+  program = subprocess.Popen(command("combinations", *start), stderr=subprocess.DEVNULL)
+  wait_for_rows(tmp_path, 3)
+  largest = max(
+    psutil.Process(program.pid).children(recursive=True), key=lambda p: p.memory_info().rss
+  )
+  largest.kill()
+  assert program.wait(timeout=400) == 0
   assert (tmp_path / "summary.csv").read_text() == (finished[0] / "summary.csv").read_text()
 
 

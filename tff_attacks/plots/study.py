@@ -252,6 +252,22 @@ def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   _save(figure, folder, "controls")
 
 
+def accuracy_curves(curves: dict[str, np.ndarray], folder: pathlib.Path) -> None:
+  """Test accuracy per round of several programs, each `[seeds, rounds]`: mean and range."""
+  figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+  for (name, values), color, style in zip(curves.items(), ("0.0", "C0"), ("-", "--"), strict=True):
+    rounds = np.arange(1, values.shape[1] + 1)
+    axes.plot(rounds, values.mean(axis=0), style, color=color, label=name)
+    axes.fill_between(rounds, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15)
+  axes.set(
+    xlabel="round",
+    ylabel="test accuracy",
+    title=f"Mean and range of {values.shape[0]} run(s)",
+  )
+  axes.legend()
+  _save(figure, folder / "images", "accuracy_curves")
+
+
 def _save(figure, folder: pathlib.Path, name: str) -> None:
   figure.savefig(folder / f"{name}.png", dpi=120)
   plt.close(figure)
