@@ -1,20 +1,17 @@
 """This project and a checkout of the published Keras code, run on the same images."""
 
-import dataclasses
 import json
 import pathlib
 import shutil
 import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import tqdm
 
-from experiments import crpa_config, original_crpa, published
-from experiments.options import ConfigError, validate
-from tff_attacks.data import datasets
+from experiments import crpa_config, original_crpa, program, published
+from experiments.options import shared, validate
 from tff_attacks.plots import study as plots
 
 _LAST_ROUNDS = 20
@@ -34,10 +31,7 @@ def check(config: Any) -> None:
   validate(original)
   crpa_config.check(ours)
   original_crpa.load_source(original)
-  try:
-    datasets.load(config.dataset, config.data_dir)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
+  crpa_config.check_data(config)
 
 
 def compare(config: Any, folder: pathlib.Path) -> list[str]:
@@ -97,9 +91,7 @@ def _curves(runs: dict[tuple[str, int], pathlib.Path], folder: pathlib.Path) -> 
 
 def _options(config: Any, name: str) -> dict[str, Any]:
   """The options of a run of `original_crpa` or `crpa`, as far as `compare` has them."""
-  own = {field.name for field in dataclasses.fields(config)} - {"output_dir", "resume"}
-  names = own & {field.name for field in dataclasses.fields(_CONFIGS[name])}
-  options = {key: getattr(config, key) for key in sorted(names)}
+  options = shared(config, _CONFIGS[name])
   if name == "crpa":
     # As the published code does: one pass of the GAN, all test images.
     options |= {
@@ -113,14 +105,13 @@ def _options(config: Any, name: str) -> dict[str, Any]:
 
 def _run(config: Any, name: str, seed: int, folder: pathlib.Path) -> None:
   """Runs one of them in a process of its own; ours goes on if it has begun."""
-  options = _options(config, name) | {"seed": seed, "output_dir": folder}
+  options = _options(config, name) | {"seed": seed, "output_dir": str(folder)}
   if (folder / "config.yaml").exists():
     if name == "crpa":
-      options = {"resume": folder}
+      options = {"resume": str(folder)}
     else:
       shutil.rmtree(folder)
-  arguments = [f"{key}={'null' if value is None else value}" for key, value in options.items()]
-  subprocess.run([sys.executable, "-m", f"experiments.{name}", *arguments], check=True)
+  subprocess.run(program.command(name, options), check=True)
 
 
 def _measure(folder: pathlib.Path) -> dict[str, float]:

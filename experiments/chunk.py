@@ -5,7 +5,6 @@ come later in the same process.
 """
 
 import contextlib
-import fcntl
 import functools
 import json
 import pathlib
@@ -15,9 +14,11 @@ from collections.abc import Iterator
 from experiments import crpa_run, crpa_setup, program, runtime_options
 from experiments.crpa_config import CRPAConfig, check
 from experiments.runtime_options import RuntimeOptions
-from experiments.sweep import FAILURE
+from experiments.sweep import FAILURE, locked
 from tff_attacks.runtime import worker
 from tff_attacks.simulation import results as results_lib
+
+_FOREVER = contextlib.ExitStack()
 
 
 def run(sweep: str, chunks: str, index: int) -> None:
@@ -48,26 +49,20 @@ def run(sweep: str, chunks: str, index: int) -> None:
 @functools.cache
 def _runtime(*options) -> runtime_options.Runtime:
   """A runtime that lasts as long as this process."""
-  _forever = contextlib.ExitStack()
-  _RUNNING.append(_forever)
-  return _forever.enter_context(runtime_options.start(RuntimeOptions(*options)))
-
-
-_RUNNING = []
+  return _FOREVER.enter_context(runtime_options.start(RuntimeOptions(*options)))
 
 
 @contextlib.contextmanager
 def _recorded(folder: pathlib.Path) -> Iterator[None]:
   """Keeps a run to one process, its output in `log.txt`, and an exception as its failure."""
   with (
-    (folder / ".lock").open("w") as lock,
     (folder / "log.txt").open("a") as log,
     contextlib.redirect_stdout(log),
     contextlib.redirect_stderr(log),
   ):
     try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      yield
+      with locked(folder):
+        yield
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
       temporary = folder / f"{FAILURE}.tmp"

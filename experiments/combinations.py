@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import program, sweep
+from experiments import program, sweep, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -14,16 +14,18 @@ It can be stopped at any time and goes on with resume=<folder>."""
 
 
 @dataclasses.dataclass
-class CombinationsConfig(sweep.SweepConfig):
+class CombinationsConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.combinations`."""
 
   repetitions: int = option(3, "Runs of each pair, with seeds from `seed` on.", at_least=1)
 
 
-def plan(config: CombinationsConfig) -> list[sweep.Run]:
+def plan(config: CombinationsConfig) -> list[sweep_plan.Run]:
   """A run for each pair and seed."""
-  pairs = sweep.parse_pairs(config)
-  return sweep.with_controls(config, [("crpa", {"reconstruct": g, "poison": t}) for g, t in pairs])
+  pairs = sweep_plan.parse_pairs(config)
+  return sweep_plan.with_controls(
+    config, [("crpa", {"reconstruct": g, "poison": t}) for g, t in pairs]
+  )
 
 
 def report(config: CombinationsConfig, folder: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import program
+from experiments import original_crpa, program
 from experiments.options import ConfigError, option, validate
 
 SUMMARY = """\
@@ -14,22 +14,15 @@ Writes compare.md."""
 
 
 @dataclasses.dataclass
-class CompareConfig:
-  """Options of `python -m experiments.compare`."""
+class CompareConfig(original_crpa.OriginalConfig):
+  """Options of `python -m experiments.compare`; those of the original belong to `original=`."""
 
   combinations: str | None = option(None, "Folder of an experiments.combinations sweep.")
   distributions: str | None = option(None, "Folder of an experiments.distributions sweep.")
   original: str | None = option(None, "Folder of a checkout of fed-crpa/fl_crpa.")
   dataset: str = option("mnist", "Of original=.", choices=("mnist", "fashion_mnist"))
-  data_dir: str | None = option(None, "Of original=, as in experiments.crpa.")
-  reconstruct: int = option(4, "Class G, of original=.", at_least=0)
-  poison: int = option(9, "Class T, of original=.", at_least=0)
-  images_per_class: int = option(500, "Of original=.", at_least=1)
-  poison_images: int = option(50, "Of original=.", at_least=1)
-  batch_size: int = option(25, "Of original=.", at_least=1)
   rounds: int = option(60, "Of original=.", at_least=3)
   repetitions: int = option(3, "Runs of each, of original=.", at_least=1)
-  seed: int = option(0, "First seed, of original=.", at_least=0)
   output_dir: str | None = option(None, "Results folder; null is results/compare/<date and time>.")
   resume: str | None = option(None, "Results folder to go on with.")
 

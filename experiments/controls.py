@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import distributions, program, sweep
+from experiments import distributions, program, sweep, sweep_plan
 from experiments.options import ConfigError, option
 
 SUMMARY = """\
@@ -14,27 +14,27 @@ It can be stopped at any time and goes on with resume=<folder>."""
 
 
 @dataclasses.dataclass
-class ControlsConfig(sweep.SweepConfig):
+class ControlsConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.controls`."""
 
-  attacks: list[str] = option(list(sweep.ATTACKS), "What the adversary does, one run each.")
+  attacks: list[str] = option(list(sweep_plan.ATTACKS), "What the adversary does, one run each.")
   combinations: str | None = option(None, "As in experiments.distributions.")
 
 
-def plan(config: ControlsConfig) -> list[sweep.Run]:
+def plan(config: ControlsConfig) -> list[sweep_plan.Run]:
   """A run for each pair, attack and seed."""
   if not set(config.attacks) - {"none"}:
     raise ConfigError("attacks: name at least one; none is run in any case")
   for attack in config.attacks:
-    if attack not in sweep.ATTACKS:
-      raise ConfigError(f"attacks: {attack!r}; allowed: {', '.join(sweep.ATTACKS)}")
+    if attack not in sweep_plan.ATTACKS:
+      raise ConfigError(f"attacks: {attack!r}; allowed: {', '.join(sweep_plan.ATTACKS)}")
   cells = [
     (attack, {"reconstruct": g, "poison": t})
     for g, t in distributions.choose_pairs(config)
     for attack in config.attacks
     if attack != "none"  # Is run in any case, to compare with.
   ]
-  return sweep.with_controls(config, cells)
+  return sweep_plan.with_controls(config, cells)
 
 
 def report(config: ControlsConfig, folder: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """Configuration of one CRPA run."""
 
 import dataclasses
+from typing import Any
 
 from experiments import runtime_options
 from experiments.options import ConfigError, option, validate
@@ -143,6 +144,18 @@ class CRPAConfig(runtime_options.RuntimeOptions):
   resume: str | None = option(
     None, "Results folder of an unfinished run to go on with; every other option is its own."
   )
+
+
+def check_data(config: Any) -> None:
+  """Checks that the data that `dataset` and `data_dir` name is there.
+
+  Raises:
+    ConfigError: If it is not.
+  """
+  try:
+    datasets.load(config.dataset, config.data_dir)
+  except (ValueError, FileNotFoundError) as error:
+    raise ConfigError(str(error)) from error
 
 
 def check(config: CRPAConfig) -> None:

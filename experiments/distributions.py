@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import program, sweep
+from experiments import program, sweep, sweep_plan
 from experiments.options import ConfigError, option
 
 SUMMARY = """\
@@ -17,7 +17,7 @@ VARIES = ("attack", "reconstruct", "poison", "alpha")
 
 
 @dataclasses.dataclass
-class DistributionsConfig(sweep.SweepConfig):
+class DistributionsConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.distributions`."""
 
   alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.")
@@ -28,7 +28,7 @@ class DistributionsConfig(sweep.SweepConfig):
   )
 
 
-def plan(config: DistributionsConfig) -> list[sweep.Run]:
+def plan(config: DistributionsConfig) -> list[sweep_plan.Run]:
   """A run for each pair, alpha and seed."""
   if config.partition != "dirichlet":
     raise ConfigError("partition: must be dirichlet")
@@ -39,17 +39,17 @@ def plan(config: DistributionsConfig) -> list[sweep.Run]:
     for g, t in choose_pairs(config)
     for alpha in config.alphas
   ]
-  return sweep.with_controls(config, cells)
+  return sweep_plan.with_controls(config, cells)
 
 
-def choose_pairs(config: sweep.SweepConfig) -> list[tuple[int, int]]:
+def choose_pairs(config: sweep_plan.SweepConfig) -> list[tuple[int, int]]:
   """The pairs that are given, or three of a sweep over all of them, which are kept.
 
   Raises:
     ConfigError: If there is neither, or the sweep cannot be read.
   """
   if config.pairs:
-    return sweep.parse_pairs(config)
+    return sweep_plan.parse_pairs(config)
   if config.combinations is None:
     raise ConfigError("pairs: give them as [4-9,8-4,0-1], or combinations=<folder>")
 
@@ -68,7 +68,7 @@ def choose_pairs(config: sweep.SweepConfig) -> list[tuple[int, int]]:
   chosen = dict.fromkeys([aaa.idxmin(), (aaa - aaa.mean()).abs().idxmin(), aaa.idxmax()])
   # The other sweep may change or go; these pairs stay.
   config.pairs = [f"{g}-{t}" for g, t in chosen]
-  return sweep.parse_pairs(config)
+  return sweep_plan.parse_pairs(config)
 
 
 def report(config: DistributionsConfig, folder: pathlib.Path) -> None:

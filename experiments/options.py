@@ -40,6 +40,13 @@ def option(
   return dataclasses.field(default=default, metadata=metadata)
 
 
+def shared(config: Any, config_class: type) -> dict[str, Any]:
+  """The options of a config that another kind has, too, but for those of its results folder."""
+  names = {field.name for field in dataclasses.fields(config_class)} - {"output_dir", "resume"}
+  fields = (field.name for field in dataclasses.fields(config) if field.name in names)
+  return {name: getattr(config, name) for name in fields}
+
+
 def validate(config: Any) -> None:
   """Checks every field of a config against its own limits.
 

@@ -14,7 +14,7 @@ import types
 
 from experiments import program
 from experiments.crpa_config import CRPAConfig, check
-from experiments.options import ConfigError, option, validate
+from experiments.options import ConfigError, option, shared, validate
 from tff_attacks.data import datasets
 
 SUMMARY = """\
@@ -58,15 +58,7 @@ def run(config: OriginalConfig) -> int:
   from experiments import crpa_setup
   from tff_attacks.simulation import results as results_lib
 
-  ours = CRPAConfig(
-    dataset=config.dataset,
-    data_dir=config.data_dir,
-    images_per_class=config.images_per_class,
-    reconstruct=config.reconstruct,
-    poison=config.poison,
-    adversary="original",
-    seed=config.seed,
-  )
+  ours = CRPAConfig(**shared(config, CRPAConfig) | {"adversary": "original"})
   check(ours)
   try:
     dataset = datasets.load(config.dataset, config.data_dir)

@@ -1,6 +1,7 @@
 """How every experiment script starts: Hydra, help, and exit statuses."""
 
 import datetime
+import json
 import pathlib
 import sys
 import traceback
@@ -106,6 +107,13 @@ def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequenc
     raise options.ConfigError(f"resume: {path} cannot be read: {error}") from error
   config.output_dir = str(folder)
   return config
+
+
+def command(script: str, options: dict[str, Any]) -> list[str]:
+  """The command line of a script with these options."""
+  # Hydra reads values as JSON, which quotes what has to be quoted.
+  given = [f"{name}={json.dumps(value)}" for name, value in options.items()]
+  return [sys.executable, "-m", f"experiments.{script}", *given]
 
 
 def create_results(config: Any, name: str) -> Any:

@@ -6,19 +6,17 @@ that was stopped, in whatever way, goes on with what is not finished.
 """
 
 import contextlib
-import dataclasses
 import fcntl
-import itertools
+import functools
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +25,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments import crpa_config, program, runtime_options
-from experiments.crpa_config import CRPAConfig
-from experiments.options import ConfigError, option, validate
-from tff_attacks.data import datasets
+from experiments.options import ConfigError, validate
+from experiments.sweep_plan import Run, SweepConfig
 from tff_attacks.metrics import classification
 from tff_attacks.runtime.parent import die_with_parent
 
@@ -39,56 +36,7 @@ FAILURE = "failure.txt"
 _EXPERIMENT = "experiment.txt"
 
 
-@dataclasses.dataclass
-class SweepConfig(CRPAConfig):
-  """Options of every sweep; those of `experiments.crpa` hold for all of its runs."""
-
-  repetitions: int = option(3, "Runs of each kind, with seeds from `seed` on.", at_least=1)
-  jobs: int = option(1, "Chunks that run at the same time.", at_least=1)
-  chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
-  launcher: str = option(
-    "joblib",
-    "Where chunks run: in processes of this machine, or on a Slurm cluster.",
-    choices=("joblib", "submitit_slurm", "submitit_local"),
-  )
-  launcher_options: list[str] = option(
-    [], "Settings of hydra.launcher, as [partition:gpu,timeout_min:600]."
-  )
-  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4]; none means all of them.")
-
-
 _CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
-
-
-ATTACKS = {
-  "crpa": {"attack": "crpa"},
-  "untrained": {
-    "attack": "crpa",
-    "generator_learning_rate": 0.0,
-    "discriminator_learning_rate": 0.0,
-  },
-  "noise": {"attack": "noise"},
-  "other_class": {"attack": "other_class"},
-  "real": {"attack": "real"},
-  "none": {"attack": "none"},
-}
-"""The attack and its controls, as options of `experiments.crpa`."""
-
-
-class Run(NamedTuple):
-  """A run of a sweep.
-
-  Attributes:
-    name: Of its folder.
-    attack: What the adversary does, a key of `ATTACKS`.
-    config: Its configuration.
-    control: Name of the run without attack that it is compared with.
-  """
-
-  name: str
-  attack: str
-  config: CRPAConfig
-  control: str
 
 
 def run(
@@ -123,7 +71,7 @@ def run(
   runs = plan(config)
   for one in runs:
     crpa_config.check(one.config)
-  _check_data(config)
+  crpa_config.check_data(config)
   if not resuming:
     program.create_results(config, name)
   folder = pathlib.Path(config.output_dir)
@@ -165,74 +113,6 @@ def _run_all(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> 
 def _experiment(folder: str) -> str | None:
   path = pathlib.Path(folder) / _EXPERIMENT
   return path.read_text() if path.is_file() else None
-
-
-def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
-  """Reads the pairs of a config, such as `4-9`, or lists all of its dataset.
-
-  Raises:
-    ConfigError: If one is not of that form.
-  """
-  if not config.pairs:
-    return list(itertools.permutations(range(datasets.NUM_CLASSES[config.dataset]), 2))
-  for pair in config.pairs:
-    if not re.fullmatch(r"\d+-\d+", pair):
-      raise ConfigError(f"pairs: {pair!r} is not allowed; allowed: <class G>-<class T>")
-  return [tuple(map(int, pair.split("-"))) for pair in config.pairs]
-
-
-def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]]]) -> list[Run]:
-  """Plans a run for each cell and repetition, and one without attack to compare it with.
-
-  Without attack, the classes do not matter unless the partition depends on them: then all
-  pairs share one run.
-
-  Args:
-    config: The sweep's.
-    cells: (key of `ATTACKS`, options that differ from the sweep's), the pair among them.
-
-  Returns:
-    The runs, those without attack first.
-  """
-  runs, controls = {}, {}
-  for attack, changes in cells:
-    for seed in range(config.seed, config.seed + config.repetitions):
-      one = _variant(config, seed=seed, **changes | ATTACKS[attack])
-      names = {**changes, "seed": seed}
-      control_names = names
-      if not _depends_on_pair(one):
-        control_names = {k: v for k, v in names.items() if k not in ("reconstruct", "poison")}
-      control = _name("none", control_names)
-      nothing = dataclasses.replace(one, **ATTACKS["none"])
-      if not _depends_on_pair(one):
-        # Nobody attacks: whether the first pair has a fit adversary must not matter.
-        anybody = {"adversary": "clean", "adversary_lacks": "none", "num_adversaries": 1}
-        nothing = dataclasses.replace(nothing, **anybody)
-      controls.setdefault(control, Run(control, "none", nothing, control))
-      runs[_name(attack, names)] = Run(_name(attack, names), attack, one, control)
-  return list((controls | runs).values())
-
-
-def _variant(config: SweepConfig, **changes: Any) -> CRPAConfig:
-  fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(CRPAConfig)}
-  return CRPAConfig(**fields | changes)
-
-
-def _name(attack: str, changes: dict[str, Any]) -> str:
-  return "-".join([attack, *(f"{name}{value}" for name, value in changes.items())])
-
-
-def _depends_on_pair(config: CRPAConfig) -> bool:
-  """Whether the federation would differ for other classes, even without attack."""
-  drawn = config.partition == "dirichlet" and config.alpha > 0
-  return drawn or config.adversary == "original" or config.free_rider
-
-
-def _check_data(config: SweepConfig) -> None:
-  try:
-    datasets.load(config.dataset, config.data_dir)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -417,8 +297,13 @@ def _row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[s
 
 
 def _average_attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> float:
-  """AAA of any pair in a run, from its confusion matrices."""
-  confusion = pd.read_csv(folder / "confusion.csv")["confusion"].map(json.loads).map(np.array)
+  """AAA of any pair in a finished run, from its confusion matrices."""
   return classification.average_attack_accuracy(
-    [classification.attack_accuracy(matrix, reconstruct, poison) for matrix in confusion]
+    [classification.attack_accuracy(m, reconstruct, poison) for m in _confusion_matrices(folder)]
   )
+
+
+@functools.cache
+def _confusion_matrices(folder: pathlib.Path) -> np.ndarray:
+  """Of a finished run; all pairs may share one without attack."""
+  return classification.read_confusion_matrices(folder / "confusion.csv")

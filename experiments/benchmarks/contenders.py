@@ -6,10 +6,8 @@ last call left. All begin with the same state.
 
 import dataclasses
 import itertools
-import json
 import pathlib
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +18,7 @@ import tensorflow_federated as tff
 import tqdm
 from sklearn import metrics
 
-from experiments import crpa_setup, original_crpa
+from experiments import crpa_setup, original_crpa, program
 from experiments.benchmarks import flops
 from experiments.crpa_config import CRPAConfig
 from tff_attacks import keras_state
@@ -231,9 +229,7 @@ def original(config: original_crpa.OriginalConfig, folder: pathlib.Path) -> Call
   def measure():
     output_dir = folder / str(next(starts))
     options = dataclasses.asdict(config) | {"output_dir": str(output_dir)}
-    command = [sys.executable, "-m", "experiments.original_crpa"]
-    # Hydra reads values as JSON, which quotes what has to be quoted.
-    command += [f"{name}={json.dumps(value)}" for name, value in options.items()]
+    command = program.command("original_crpa", options)
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
       raise RuntimeError(f"original: it failed with\n{result.stderr}")

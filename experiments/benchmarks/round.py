@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 
 from experiments import crpa_config, original_crpa, program
-from experiments.options import option, validate
+from experiments.options import option, shared, validate
 from tff_attacks.data import datasets
 
 SUMMARY = """\
@@ -93,24 +93,13 @@ def run(config: RoundConfig) -> int:
 def _crpa_config(config: RoundConfig) -> crpa_config.CRPAConfig:
   """The run whose rounds are measured; the rest is as in the published code."""
   return crpa_config.CRPAConfig(
-    dataset=config.dataset,
-    data_dir=config.data_dir,
-    images_per_class=config.images_per_class,
-    batch_size=config.batch_size,
-    reconstruct=config.reconstruct,
-    poison=config.poison,
-    poison_images=config.poison_images,
-    adversary="original",
-    device=config.device,
-    client_threads=config.client_threads,
-    seed=config.seed,
+    **shared(config, crpa_config.CRPAConfig) | {"adversary": "original"}
   )
 
 
 def _original_config(config: RoundConfig) -> original_crpa.OriginalConfig:
-  names = {field.name for field in dataclasses.fields(original_crpa.OriginalConfig)}
-  shared = {name: value for name, value in vars(config).items() if name in names}
-  return original_crpa.OriginalConfig(**shared | {"rounds": config.original_rounds + 2})
+  options = shared(config, original_crpa.OriginalConfig)
+  return original_crpa.OriginalConfig(**options | {"rounds": config.original_rounds + 2})
 
 
 if __name__ == "__main__":

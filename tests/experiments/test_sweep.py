@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments import combinations, controls, distributions, published, sweep
+from experiments import combinations, controls, distributions, published, sweep, sweep_plan
 from experiments.options import ConfigError
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
@@ -86,7 +86,7 @@ def test_pairs_come_from_a_finished_sweep(tmp_path):
 def test_controls_are_the_attacks_of_crpa():
   config = controls.ControlsConfig(pairs=["4-9"], repetitions=1, generator_learning_rate=0.5)
   plan = {one.attack: one.config for one in controls.plan(config)}
-  assert set(plan) == set(sweep.ATTACKS)
+  assert set(plan) == set(sweep_plan.ATTACKS)
   assert plan["untrained"].attack == "crpa"
   assert plan["untrained"].generator_learning_rate == 0
   assert plan["crpa"].generator_learning_rate == 0.5

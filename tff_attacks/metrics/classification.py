@@ -1,9 +1,16 @@
 """How well the global model classifies, and how far an attack has moved it."""
 
+import json
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
+
+def read_confusion_matrices(path: pathlib.Path) -> np.ndarray:
+  """Reads a run's `confusion.csv`: int `[rounds, outputs, outputs]`."""
+  return np.array([json.loads(matrix) for matrix in pd.read_csv(path)["confusion"]])
 
 
 def accuracy(confusion: np.ndarray) -> float:

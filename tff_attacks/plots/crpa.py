@@ -1,6 +1,5 @@
 """Figures of one CRPA run, from its result files alone."""
 
-import json
 import pathlib
 
 import matplotlib
@@ -11,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay
+
+from tff_attacks.metrics import classification
 
 
 def draw_all(folder: pathlib.Path, reconstruct: int, poison: int) -> None:
@@ -43,7 +44,7 @@ def attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> None
 def confusion_matrix(folder: pathlib.Path) -> None:
   """Confusion matrices: the last round's, and that with the highest attack accuracy."""
   metrics = pd.read_csv(folder / "metrics.csv")
-  matrices = pd.read_csv(folder / "confusion.csv")["confusion"].map(json.loads).map(np.array)
+  matrices = classification.read_confusion_matrices(folder / "confusion.csv")
   strongest = int(metrics["attack_accuracy"].idxmax())
   figure, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
   for axis, row, name in (
