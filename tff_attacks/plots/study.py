@@ -193,7 +193,7 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   figure, axes = plt.subplots(
     len(pairs),
     len(alphas) + 1,
-    figsize=(1.5 * (len(alphas) + 1), 1.7 * len(pairs)),
+    figsize=(max(1.5 * (len(alphas) + 1), 6), 1.7 * len(pairs) + 0.4),
     layout="constrained",
     squeeze=False,
   )
