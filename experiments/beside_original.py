@@ -47,7 +47,9 @@ def compare(config: Any, folder: pathlib.Path) -> list[str]:
   means, stds = (getattr(measured.groupby("code"), f)() for f in ("mean", "std"))
   rows = []
   for column in measured:
-    cells = [f"{means.loc[c, column]:.3f} +/- {stds.loc[c, column]:.3f}" for c in _CONFIGS]
+    cells = [f"{means.loc[c, column]:.3f}" for c in _CONFIGS]
+    if config.repetitions > 1:
+      cells = [f"{means.loc[c, column]:.3f} +/- {stds.loc[c, column]:.3f}" for c in _CONFIGS]
     difference = abs(means[column].diff().iloc[-1])
     allowed = max(2 * stds[column].max(), 0.05)
     verdict = "yes" if difference <= allowed else "**no**"

@@ -35,6 +35,7 @@ def report(config: CombinationsConfig, folder: pathlib.Path) -> None:
   summary = study.read(folder)
   study.combinations(summary, folder / "images")
   study.histogram(summary, folder / "images")
+  study.rounds(summary, folder)
   aaa = study.by_pair(summary)["average_attack_accuracy"]
   print(
     f"AAA over {len(aaa)} pairs: mean {aaa.mean():.2f}, standard deviation {aaa.std():.2f}, from "

@@ -7,9 +7,9 @@ from experiments import original_crpa, program
 from experiments.options import ConfigError, option, validate
 
 SUMMARY = """\
-Compares with the CRPA study: sweeps of experiments.combinations and experiments.distributions \
-with the values that it published, and, given a checkout of its code (original=), this project \
-with that code on the same images.
+Compares with the CRPA study: sweeps of experiments.combinations, experiments.distributions and \
+experiments.controls with the values that it published, and, given a checkout of its code \
+(original=), this project with that code on the same images.
 Writes compare.md."""
 
 
@@ -19,6 +19,9 @@ class CompareConfig(original_crpa.OriginalConfig):
 
   combinations: str | None = option(None, "Folder of an experiments.combinations sweep.")
   distributions: str | None = option(None, "Folder of an experiments.distributions sweep.")
+  controls: str | None = option(
+    None, "Folder of an experiments.controls sweep; several seeds of its pairs tell pairs apart."
+  )
   original: str | None = option(None, "Folder of a checkout of fed-crpa/fl_crpa.")
   dataset: str = option("mnist", "Of original=.", choices=("mnist", "fashion_mnist"))
   rounds: int = option(60, "Of original=.", at_least=3)
@@ -32,14 +35,15 @@ def run(config: CompareConfig) -> int:
   if config.resume:
     config = program.read_config(CompareConfig, config.resume)
   validate(config)
-  if not (config.combinations or config.distributions or config.original):
-    raise ConfigError("give at least one of combinations=, distributions= and original=")
+  names = ("combinations", "distributions", "controls")
+  if not config.original and not any(getattr(config, name) for name in names):
+    raise ConfigError(f"give at least one of {', '.join(f'{name}=' for name in names)}, original=")
 
   # pandas and SciPy take a second to import.
   from experiments import beside_original, published
 
   sweeps = {}
-  for name in ("combinations", "distributions"):
+  for name in names:
     if getattr(config, name):
       sweeps[name] = published.read(name, getattr(config, name))
   if config.original:

@@ -44,6 +44,7 @@ def report(config: ControlsConfig, folder: pathlib.Path) -> None:
 
   summary = study.read(folder)
   study.controls(summary, folder / "images")
+  study.rounds(summary, folder)
   print(study.table(summary, ["reconstruct", "poison", "attack"]).to_string())
 
 

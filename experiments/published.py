@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -54,16 +55,23 @@ def read(experiment: str, folder: str) -> pd.DataFrame:
 
 
 def compare(
-  combinations: pd.DataFrame | None = None, distributions: pd.DataFrame | None = None
+  combinations: pd.DataFrame | None = None,
+  distributions: pd.DataFrame | None = None,
+  controls: pd.DataFrame | None = None,
 ) -> list[str]:
   """Describes sweeps, see `read`, as lines of Markdown."""
   lines, claims = [], []
   if combinations is not None:
     lines += _combinations(combinations)
-    claims += [_class_matters(combinations), *_no_pattern(combinations)]
+    claims += _no_pattern(combinations)
   if distributions is not None:
     lines += _distributions(distributions)
     claims += _balance(distributions)
+  if controls is not None:
+    lines += _controls(controls)
+  repeated = controls if controls is not None else combinations
+  if repeated is not None:
+    claims.insert(0, _class_matters(repeated))
   claims.append(Claim("differential privacy stops the attack", None, "not part of these sweeps"))
   words = {True: "held", False: "**not held**", None: "not tested"}
   rows = [(claim.text, words[claim.held], claim.figures) for claim in claims]
@@ -139,8 +147,20 @@ def _distributions(summary: pd.DataFrame) -> list[str]:
   published = published[published["dataset"] == summary["dataset"].iloc[0]]
   ours = plots.table(summary, [*_PAIR, "alpha"]).reset_index()
   rows = ours.merge(published[[*_PAIR, "alpha", "published"]], on=[*_PAIR, "alpha"], how="left")
-  rows = rows.astype(object).where(rows.notna(), "")
-  return ["## Distributions", "", *markdown(rows.columns, rows.to_numpy().tolist()), ""]
+  return ["## Distributions", "", *_markdown(rows), ""]
+
+
+def _controls(summary: pd.DataFrame) -> list[str]:
+  ours = plots.table(summary, [*_PAIR, "attack"]).reset_index()
+  published = matrix(summary["dataset"].iloc[0])
+  published = [published[pair] for pair in ours[_PAIR].itertuples(index=False, name=None)]
+  rows = ours.assign(published=np.where(ours["attack"] == "crpa", published, np.nan))
+  return ["## Controls", "", *_markdown(rows), ""]
+
+
+def _markdown(table: pd.DataFrame) -> list[str]:
+  rows = table.astype(object).where(table.notna(), "")
+  return markdown(rows.columns, rows.to_numpy().tolist())
 
 
 def _class_matters(summary: pd.DataFrame) -> Claim:

@@ -273,6 +273,7 @@ def _row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[s
   adversary = partition["adversaries"][0]
   row = {
     "run": one.name,
+    "control": one.control,
     "dataset": config.dataset,
     "attack": one.attack,
     "reconstruct": config.reconstruct,

@@ -4,6 +4,7 @@ AAA is the average attack accuracy: the share of class-G test images that the gl
 model calls T, averaged over all rounds.
 """
 
+import json
 import pathlib
 
 import matplotlib
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tff_attacks.metrics import classification
 from tff_attacks.plots.crpa import grid
 
 _AAA = "average_attack_accuracy"
@@ -51,6 +53,11 @@ def by_pair(summary: pd.DataFrame) -> pd.DataFrame:
   """Means over the seeds of each attacked pair, indexed by (G, T)."""
   attacked = summary[summary["attack"] == "crpa"]
   return attacked.groupby(_PAIR)[[_AAA, "no_attack", "mean_test_accuracy"]].mean()
+
+
+def three_pairs(aaa: pd.Series) -> list[tuple[int, int]]:
+  """The pairs with the lowest value, the one closest to the mean, and the highest."""
+  return list(dict.fromkeys([aaa.idxmin(), (aaa - aaa.mean()).abs().idxmin(), aaa.idxmax()]))
 
 
 def pair_name(pair: tuple[int, int]) -> str:
@@ -116,6 +123,35 @@ def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   _save(figure, folder, "histogram")
 
 
+def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """Attack accuracy per round with and without attack, of three pairs and their first seed."""
+  runs = summary[summary["attack"] == "crpa"].sort_values("seed").drop_duplicates(_PAIR)
+  runs = runs.set_index(_PAIR)
+  pairs = three_pairs(runs[_AAA])
+  figure, axes = plt.subplots(
+    len(pairs), 1, figsize=(9, 0.8 + 2.2 * len(pairs)), layout="constrained", squeeze=False,
+    sharex=True, sharey=True,
+  )  # fmt: skip
+  for axis, pair in zip(axes[:, 0], pairs, strict=True):
+    for name, column, style in (
+      ("without any attack", "control", {"color": "0.55", "linestyle": "--"}),
+      ("with the attack", "run", {"color": "0.0", "linewidth": 1}),
+    ):
+      path = folder / "runs" / str(runs.loc[pair, column]) / "confusion.csv"
+      if not path.exists():
+        continue
+      matrices = classification.read_confusion_matrices(path)
+      accuracy = np.array([classification.attack_accuracy(m, *pair) for m in matrices])
+      label = f"{name}: AAA {accuracy.mean():.2f}, above 0.5 in {(accuracy > 0.5).mean():.0%}"
+      axis.plot(np.arange(1, len(accuracy) + 1), accuracy, label=label, **style)
+    axis.set(ylabel=f"{pair[0]} called {pair[1]}", ylim=(-0.02, 1.02))
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2, frameon=False)
+  axes[-1, 0].set(xlabel="round")
+  dataset = summary["dataset"].iloc[0]
+  figure.suptitle(f"{dataset}: share of class-G test images that the global model calls T")
+  _save(figure, folder / "images", "rounds")
+
+
 def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """AAA of each pair over the concentration alpha (the study's Figures 6 and 8)."""
   means = table(summary, [*_PAIR, "alpha"])
@@ -155,34 +191,30 @@ def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 
 def _class_mixes(axes, attacked, alphas, pairs) -> None:
-  """What the first seed's adversary holds: a column of stacked classes for each bar."""
-  width = 0.8 / len(pairs)
-  colors = plt.get_cmap("tab10")
-  for i, pair in enumerate(pairs):
-    for j, alpha in enumerate(alphas):
-      rows = attacked[(attacked[_PAIR] == pair).all(axis=1) & (attacked["alpha"] == alpha)]
-      if rows.empty:
-        continue
-      held = np.array(rows.sort_values("seed")["adversary_holds"].map(_numbers).iloc[0], float)
-      held /= max(held.sum(), 1)
-      bottom, at = 0.0, j + (i - (len(pairs) - 1) / 2) * width
-      for label in np.flatnonzero(held):
-        axes.bar(at, held[label], width, bottom, color=colors(label % 10), edgecolor="white")
-        if held[label] > 0.12:
-          middle = bottom + held[label] / 2
-          axes.text(at, middle, str(label), ha="center", va="center", fontsize=7)
-        bottom += held[label]
+  """What the adversaries hold: below each bar a column of stacked classes for each seed."""
+  seeds = sorted(attacked["seed"].unique())
+  width = 0.8 / len(pairs) / len(seeds)
+  for row in attacked.to_dict("records"):
+    pair = pairs.get_loc((row["reconstruct"], row["poison"]))
+    column = pair * len(seeds) + seeds.index(row["seed"])
+    at = alphas.index(row["alpha"]) - 0.4 + (column + 0.5) * width
+    held = np.array(json.loads(row["adversary_holds"]), float)
+    shares = held / max(held.sum(), 1)
+    bottoms = np.cumsum(shares) - shares
+    for label in np.flatnonzero(held):
+      shade = 0.95 - 0.6 * label / len(held)
+      axes.bar(at, shares[label], width, bottoms[label], color=str(shade), edgecolor="black")
+      if shares[label] > 0.08:
+        middle = bottoms[label] + shares[label] / 2
+        axes.text(at, middle, str(label), ha="center", va="center", fontsize=6)
   axes.set(
     xticks=range(len(alphas)),
     xticklabels=alphas,
     xlabel="Dirichlet concentration alpha",
     ylabel="share of its data",
-    title="Classes that the adversary holds (first seed, same order of pairs)",
+    title="Classes that the adversary holds, in the order of the bars"
+    + (f", each with {len(seeds)} seeds" if len(seeds) > 1 else ""),
   )
-
-
-def _numbers(text: str) -> list[int]:
-  return [int(number) for number in text.strip("[]").split(",")]
 
 
 def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:

@@ -15,8 +15,9 @@ def summary(attacks=("crpa",), alphas=(0.0,), pairs=((0, 1), (1, 0), (2, 1)), se
   rng = np.random.default_rng(0)
   rows = [
     {
-      "run": f"{attack}-{g}-{t}-{alpha}-{seed}", "dataset": "mnist", "attack": attack,
-      "reconstruct": g, "poison": t, "alpha": alpha, "seed": seed, "adversary_holds": "[0, 7, 3]",
+      "run": f"{attack}-{g}-{t}-{alpha}-{seed}", "control": "none", "dataset": "mnist",
+      "attack": attack, "reconstruct": g, "poison": t, "alpha": alpha, "seed": seed,
+      "adversary_holds": "[0, 7, 3]",
       "average_attack_accuracy": rng.uniform(), "no_attack": rng.uniform() / 10,
       "mean_test_accuracy": 0.8, "recognised": 0.5, "correlation": 0.4,
     }
@@ -91,3 +92,35 @@ def test_histogram_and_images(tmp_path):
   study.images(runs, tmp_path)
   Image.open(tmp_path / "histogram.png").verify()
   Image.open(tmp_path / "images" / "images_over_alpha.png").verify()
+
+
+def test_rounds_draws_the_curves_of_three_pairs(axes_of, tmp_path):
+  """The attack of the pair (g, t) reaches 1 in every second round; without it, nothing does."""
+  runs = summary(pairs=((0, 1), (1, 0), (2, 1), (2, 0)), seeds=(0,))
+  (tmp_path / "images").mkdir()
+  for name, g, t in [("none", 0, 0), *runs[["run", "reconstruct", "poison"]].to_numpy()]:
+    clean, attacked = 5 * np.eye(3, dtype=int), 5 * np.eye(3, dtype=int)
+    attacked[g] = 5 * np.eye(3, dtype=int)[t]
+    (tmp_path / "runs" / name).mkdir(parents=True)
+    pd.DataFrame({"confusion": [str(m.tolist()) for m in (clean, attacked) * 2]}).to_csv(
+      tmp_path / "runs" / name / "confusion.csv", index=False
+    )
+  axes = axes_of(study.rounds, runs, tmp_path)
+  aaa = runs.set_index(["reconstruct", "poison"])["average_attack_accuracy"]
+  assert [axis.get_ylabel() for axis in axes] == [
+    f"{g} called {t}" for g, t in study.three_pairs(aaa)
+  ]
+  assert len(axes) == 3
+  for axis in axes:
+    without, with_attack = axis.lines
+    np.testing.assert_array_equal(without.get_ydata(), [0, 0, 0, 0])
+    np.testing.assert_array_equal(with_attack.get_ydata(), [0, 1, 0, 1])
+    assert "AAA 0.50, above 0.5 in 50%" in axis.get_legend().get_texts()[1].get_text()
+
+
+def test_class_mixes_shows_each_seed(axes_of, tmp_path):
+  runs = summary(alphas=(0.0, 10.0))
+  _, mixes = axes_of(study.distributions, runs, tmp_path)
+  # Two classes in each of 3 pairs x 2 alphas x 2 seeds.
+  assert len(mixes.patches) == 24
+  assert len({round(patch.get_x(), 6) for patch in mixes.patches}) == 12
