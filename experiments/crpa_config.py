@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from experiments import runtime_options
+from experiments import privacy_options, runtime_options
 from experiments.options import ConfigError, option, validate
 from tff_attacks.data import datasets
 from tff_attacks.data import partition as partition_lib
@@ -20,7 +20,7 @@ INJECTED = ("noise", "other_class", "real")
 
 
 @dataclasses.dataclass
-class CRPAConfig(runtime_options.RuntimeOptions):
+class CRPAConfig(privacy_options.PrivacyOptions, runtime_options.RuntimeOptions):
   """Options of `python -m experiments.crpa`."""
 
   preset: str = option(
@@ -166,6 +166,7 @@ def check(config: CRPAConfig) -> None:
   """
   validate(config)
   runtime_options.check(config)
+  privacy_options.check(config)
   num_classes = datasets.NUM_CLASSES[config.dataset]
   for field in ("reconstruct", "poison"):
     if getattr(config, field) >= num_classes:

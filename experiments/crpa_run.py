@@ -44,6 +44,10 @@ def run(
       "table": split.table.tolist(),
     },
   )
+  if config.privacy != "none":
+    statement = setup.privacy.statement(config.rounds)
+    (results.folder / "privacy.txt").write_text(statement)
+    print(statement)
   checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
   observer = Observer(config, setup, results)
   server, clients = crpa_setup.initial_states(config, setup)
@@ -113,6 +117,7 @@ class Observer:
       "attack_accuracy": attack_accuracy,
       "average_attack_accuracy": classification.average_attack_accuracy(history),
       "attack_accuracy_ema": classification.exponential_moving_average(history)[-1],
+      **self._setup.privacy.epsilon(len(history)),
       **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
     }
 

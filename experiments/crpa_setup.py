@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from experiments import privacy_options
 from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError
 from models import registry
@@ -17,6 +18,7 @@ from tff_attacks.attacks import crpa, injection
 from tff_attacks.data import datasets, partition
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning import aggregation, local_training, process
+from tff_attacks.privacy import clients, microbatches, models, records
 from tff_attacks.simulation import evaluation
 
 _WARM_UP_IMAGES = 3000
@@ -59,12 +61,14 @@ class Setup(NamedTuple):
     split: Who holds how much of what, and who attacks.
     data: Each client's images.
     parameters: The attack's parameters.
+    privacy: What protects the honest clients, and how well.
   """
 
   compiled: Compiled
   split: partition.Split
   data: list[Images]
   parameters: attack_lib.Parameters
+  privacy: privacy_options.Privacy
 
 
 class _Shapes(NamedTuple):
@@ -83,6 +87,12 @@ class _Shapes(NamedTuple):
   generator_optimizer: str
   injected_images: int
   attack: str
+  privacy: str
+  l2_norm_clip: float
+  noise_multiplier: float
+  microbatch_size: int
+  clipping: str
+  num_clients: int
 
 
 def prepare(config: CRPAConfig) -> Setup:
@@ -95,11 +105,17 @@ def prepare(config: CRPAConfig) -> Setup:
   shapes = {name: getattr(config, name) for name in _Shapes._fields if hasattr(config, name)}
   shapes["injected_images"] = config.poison_images if injects else 0
   shapes["attack"] = "injection" if injects else config.attack
+  if config.privacy != "clients":
+    shapes["num_clients"] = 0  # Any number shares a trace.
   try:
     dataset = load(config.dataset, config.data_dir, config.test_images)
     if not (dataset.test.labels == config.reconstruct).any():
       raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
     split, data = distribute(config, dataset)
+    honest = np.delete(split.table, split.adversaries, axis=0)
+    privacy = privacy_options.of(config, honest.sum(axis=1).tolist())
+    shapes["noise_multiplier"] = privacy.mechanism.noise_multiplier
+    shapes["microbatch_size"] = privacy.mechanism.microbatch_size
     compiled = _compile(_Shapes(**shapes))
     parameters = ()
     if injects:
@@ -109,7 +125,7 @@ def prepare(config: CRPAConfig) -> Setup:
   except (ValueError, FileNotFoundError) as error:
     raise ConfigError(str(error)) from error
   _check_additional_class(config, compiled)
-  return Setup(compiled, split, data, parameters)
+  return Setup(compiled, split, data, parameters, privacy)
 
 
 @functools.lru_cache(maxsize=1)
@@ -134,15 +150,15 @@ def _compile(shapes: _Shapes) -> Compiled:
   generator_fn = functools.partial(
     registry.find("generator", shapes.generator, registry.GENERATORS), dataset.image_shape
   )
-  contract = registry.check_global_model(
-    registry.build("model", shapes.model, model_fn), dataset.image_shape, dataset.num_classes
-  )
+  model = registry.build("model", shapes.model, model_fn)
+  contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
+  _check_private(shapes.privacy, model)
   generator = registry.build("generator", shapes.generator, generator_fn)
   noise_size = registry.check_generator(generator, dataset.image_shape)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = local_training.local_training(
     _optimizer(shapes.optimizer, shapes.learning_rate),
-    local_training.plain_gradient(loss_fn),
+    _gradient(shapes, contract.from_logits),
     shapes.batch_size,
     shapes.local_epochs,
   )
@@ -160,9 +176,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   elif shapes.attack == "injection":
     example = dataset.train.take(np.zeros(shapes.injected_images, int))
     attack = injection.injection(injection.Parameters(example))
-  federation = process.build_federation(
-    model_fn, training, attack, aggregation.build_aggregator(shapes.aggregator)
-  )
+  federation = process.build_federation(model_fn, training, attack, _aggregator(shapes))
   return Compiled(
     dataset,
     model_fn,
@@ -174,6 +188,47 @@ def _compile(shapes: _Shapes) -> Compiled:
     attack,
     federation,
     evaluation.build_evaluation(model_fn, loss_fn, dataset.test),
+  )
+
+
+def _check_private(privacy: str, model: tf.keras.Model) -> None:
+  """Checks that a model can be trained privately.
+
+  Raises:
+    ValueError: If it cannot.
+  """
+  try:
+    if privacy in ("microbatches", "records"):
+      models.check_separable(model)
+  except ValueError as error:
+    raise ValueError(f"privacy: {privacy} does not go with this model: {error}") from error
+  try:
+    if privacy == "records":
+      records.check_model(model)
+  except ValueError as error:
+    raise ValueError(
+      f"privacy: records does not go with this model: {error}; privacy=microbatches with "
+      "microbatches=<batch_size> clips every record, too, but takes very long"
+    ) from error
+
+
+def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:
+  losses = local_training.per_example_cross_entropy(from_logits)
+  if shapes.privacy == "records":
+    return records.gradient(losses, shapes.l2_norm_clip, shapes.noise_multiplier)
+  if shapes.privacy == "microbatches":
+    return microbatches.gradient(
+      losses, shapes.l2_norm_clip, shapes.noise_multiplier, shapes.microbatch_size
+    )
+  return local_training.plain_gradient(local_training.cross_entropy(from_logits))
+
+
+def _aggregator(shapes: _Shapes) -> tff.aggregators.WeightedAggregationFactory:
+  if shapes.privacy != "clients":
+    return aggregation.build_aggregator(shapes.aggregator)
+  kinds = {"fixed": clients.fixed_clipping, "adaptive": clients.adaptive_clipping}
+  return tff.aggregators.as_weighted_aggregator(
+    kinds[shapes.clipping](shapes.l2_norm_clip, shapes.noise_multiplier, shapes.num_clients)
   )
 
 
@@ -285,7 +340,7 @@ def initial_states(
     )
     for index in range(config.num_clients)
   ]
-  return federation.initial_server(weights), clients
+  return federation.initial_server(weights, config.seed), clients
 
 
 def _warm_up(config: CRPAConfig, setup: Setup, weights: keras_state.ModelWeights):

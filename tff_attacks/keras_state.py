@@ -71,9 +71,14 @@ def call(model: tf.keras.Model, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor
   Returns:
     The model's output.
   """
+  seed_layers(model, seed)
+  return model(inputs, training=True)
+
+
+def seed_layers(model: tf.keras.Model, seed: tf.Tensor) -> None:
+  """Makes the random layers of a model of `build` draw from `seed` from now on."""
   for index, layer in enumerate(_random_layers(model)):
     layer._random_generator.restart(fold_in(seed, index))
-  return model(inputs, training=True)
 
 
 def read(model: tf.keras.Model) -> ModelWeights:
@@ -118,5 +123,4 @@ class _SeededGenerator(backend.RandomGenerator):
 
 
 def _random_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-
   return [layer for layer in model._flatten_layers() if hasattr(layer, "_random_generator")]

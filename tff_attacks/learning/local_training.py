@@ -41,6 +41,11 @@ def cross_entropy(from_logits: bool) -> LossFn:
   return tf.keras.losses.SparseCategoricalCrossentropy(from_logits)
 
 
+def per_example_cross_entropy(from_logits: bool) -> LossFn:
+  """Cross-entropy of each example, `[n]`."""
+  return tf.keras.losses.SparseCategoricalCrossentropy(from_logits, reduction="none")
+
+
 def plain_gradient(loss_fn: LossFn) -> GradientFn:
   """The gradient of the batch's mean loss, without any privacy."""
 

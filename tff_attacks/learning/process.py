@@ -19,6 +19,7 @@ from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
 from tff_attacks.learning import local_training as local_training_lib
+from tff_attacks.privacy import clients as clients_privacy
 
 
 class ServerState(NamedTuple):
@@ -69,7 +70,8 @@ class Federation(NamedTuple):
 
   Attributes:
     process: The iterative process.
-    initial_server: (weights) -> `ServerState` at round 0.
+    initial_server: (weights, seed) -> `ServerState` at round 0; the seed is that of an
+      aggregator that adds noise, 0 if not given.
     initial_client: (seed, index, attack parameters or None) -> `ClientState`, that of an
       adversary if there are parameters.
   """
@@ -243,8 +245,11 @@ def build_federation(
     )
     return tff.federated_zip(new_server), output.state, aggregate.measurements
 
-  def initial_server(weights: ModelWeights) -> ServerState:
-    return process.initialize()._replace(weights=weights)
+  def initial_server(weights: ModelWeights, seed: int = 0) -> ServerState:
+    server = process.initialize()
+    noise_seed = np.random.SeedSequence(seed).generate_state(2).view(np.int32)
+    aggregator_state = clients_privacy.seed_state(server.aggregator, noise_seed)
+    return server._replace(weights=weights, aggregator=aggregator_state)
 
   process = tff.templates.IterativeProcess(initialize, next_fn)
   return Federation(process, initial_server, initial_client)

@@ -60,17 +60,29 @@ class Checkpoints:
 
 def _pack(state: Any) -> np.ndarray:
   """All arrays as one: the manager's SavedModel takes seconds for hundreds of them."""
-  leaves = [np.asarray(leaf).reshape(-1) for leaf in tf.nest.flatten(state)]
-  return np.concatenate([leaf.view(np.uint8) for leaf in leaves])
+  leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(state)]
+  return np.concatenate([_bytes(leaf) for leaf in leaves if not _is_text(leaf)])
 
 
 def _unpack(packed: np.ndarray, template: Any) -> Any:
   leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(template)]
-  ends = np.cumsum([leaf.nbytes for leaf in leaves])
+  sizes = [0 if _is_text(leaf) else leaf.nbytes for leaf in leaves]
+  ends = np.cumsum(sizes)
   if packed.size != ends[-1]:
     raise ValueError(f"found {packed.size} bytes, expected {ends[-1]}")
-  parts = np.split(packed, ends[:-1])
   return tf.nest.pack_sequence_as(
     template,
-    [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)],
+    [
+      leaf if _is_text(leaf) else part.view(leaf.dtype).reshape(leaf.shape)
+      for part, leaf in zip(np.split(packed, ends[:-1]), leaves, strict=True)
+    ],
   )
+
+
+def _bytes(leaf: np.ndarray) -> np.ndarray:
+  return leaf.reshape(-1).view(np.uint8)
+
+
+def _is_text(leaf: np.ndarray) -> bool:
+  """Names of things in TFF's states, such as the kind of a DP event: they never change."""
+  return leaf.dtype.kind in "OSU"

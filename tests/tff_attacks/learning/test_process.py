@@ -9,7 +9,9 @@ import tensorflow_federated as tff
 from tests import tiny
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack as attack_lib
-from tff_attacks.learning import aggregation, process
+from tff_attacks.learning import aggregation, local_training, process
+from tff_attacks.privacy import clients as clients_privacy
+from tff_attacks.privacy import microbatches, records
 from tff_attacks.runtime import in_process, worker
 
 CLIENTS = 3
@@ -251,9 +253,29 @@ def test_memory_stays_flat_over_300_rounds():
   assert max(memory[20:]) < 1.02 * memory[20]
 
 
-def test_no_leaf_draws_unseeded_randomness():
+LOSSES = local_training.per_example_cross_entropy(from_logits=True)
+PRIVATE = {
+  "nothing": (local_training.plain_gradient(tiny.LOSS_FN), None),
+  "records": (records.gradient(LOSSES, 1.0, 1.0), None),
+  "microbatches": (microbatches.gradient(LOSSES, 1.0, 1.0, 2), None),
+  "clients": (local_training.plain_gradient(tiny.LOSS_FN), clients_privacy.fixed_clipping),
+  "adaptive": (local_training.plain_gradient(tiny.LOSS_FN), clients_privacy.adaptive_clipping),
+}
+
+
+@pytest.mark.parametrize("private", PRIVATE)
+def test_no_leaf_draws_unseeded_randomness(private):
   """Every random op of the compiled process takes its seed as an input."""
-  federation = build(tiny.attack(), model_fn=lambda: tiny.global_model(dropout=0.3))
+  gradient, noisy_mean = PRIVATE[private]
+  aggregator = aggregation.build_aggregator("mean")
+  if noisy_mean:
+    aggregator = tff.aggregators.as_weighted_aggregator(noisy_mean(1.0, 0.1, CLIENTS))
+  federation = process.build_federation(
+    lambda: tiny.global_model(dropout=0.3),
+    local_training.local_training(tff.learning.optimizers.build_sgdm(0.1), gradient, 4),
+    tiny.attack(),
+    aggregator,
+  )
   ops = leaf_ops(federation.process.next)
   assert any(op.startswith("Stateless") for op in ops)
   assert ops & STATEFUL == set()

@@ -35,6 +35,16 @@ def test_restores_the_newest(tmp_path):
   assert restored[1][1].adversary.dtype == bool
 
 
+def test_names_stay_as_they_are(tmp_path):
+  """TFF's DP aggregators name their events in their states."""
+  checkpoints = checkpoints_lib.Checkpoints(tmp_path)
+  name = np.array(b"GaussianDpEvent", object)
+  checkpoints.save({"event": name, "noise": np.float32(1.5)}, 1)
+  restored, _ = checkpoints.restore_latest({"event": name, "noise": np.float32(0)})
+  assert restored["event"] == b"GaussianDpEvent"
+  assert restored["noise"] == 1.5
+
+
 def test_keeps_the_newest_three(tmp_path):
   checkpoints = checkpoints_lib.Checkpoints(tmp_path)
   for version in range(1, 7):

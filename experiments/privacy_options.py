@@ -1,0 +1,164 @@
+"""Differential privacy of an experiment: the options, and the guarantee they stand for."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from experiments.options import ConfigError, option
+
+
+@dataclasses.dataclass
+class PrivacyOptions:
+  """Options of every experiment whose clients train."""
+
+  privacy: str = option(
+    "none",
+    "Differential privacy: none; DP-SGD at every client, clipping each record's gradient "
+    "(records) or that of microbatches, as in the published code (microbatches); or clipped "
+    "updates with noise on their mean, at the server (clients).",
+    choices=("none", "microbatches", "records", "clients"),
+  )
+  l2_norm_clip: float = option(
+    1.5, "Largest norm of a record's or microbatch's gradient, or of an update.", above=0
+  )
+  noise_multiplier: float | None = option(
+    None, "Standard deviation of the noise over l2_norm_clip; 0 clips only.", at_least=0
+  )
+  target_epsilon: float | None = option(
+    None, "In the place of noise_multiplier: the least noise with this epsilon at the end.", above=0
+  )
+  delta: float = option(1e-5, "Of (epsilon, delta); below 1 / records.", above=0)
+  accounting: str = option(
+    "shuffled",
+    "What target_epsilon assumes: each record once per epoch, which holds (shuffled), or Poisson "
+    "sampling, which is not done (poisson).",
+    choices=("shuffled", "poisson"),
+  )
+  microbatches: int = option(1, "Of privacy=microbatches; divides batch_size.", at_least=1)
+  clipping: str = option(
+    "fixed",
+    "Of privacy=clients; adaptive starts from l2_norm_clip and follows the median norm.",
+    choices=("fixed", "adaptive"),
+  )
+
+
+class Privacy(NamedTuple):
+  """What a run's privacy is, see `of`.
+
+  Attributes:
+    kind: As the option `privacy`.
+    l2_norm_clip: Clipping norm.
+    mechanism: `accounting.Mechanism`.
+    delta: At which epsilon is given.
+    void: Why there is no guarantee at all; None if there is one.
+  """
+
+  kind: str
+  l2_norm_clip: float
+  mechanism: Any
+  delta: float
+  void: str | None
+
+  def epsilon(self, rounds: int) -> dict[str, float]:
+    """Epsilon after so many rounds, in each reading that there is."""
+    from tff_attacks.privacy import accounting
+
+    if self.void:
+      return {}
+    values = {"epsilon": accounting.epsilon(self.mechanism, rounds, self.delta)}
+    if self.kind != "clients":
+      values["epsilon_poisson"] = accounting.epsilon(
+        self.mechanism, rounds, self.delta, accounting.POISSON
+      )
+    return values
+
+  def statement(self, rounds: int) -> str:
+    """What is guaranteed after so many rounds, in words."""
+    from tff_attacks.privacy import accounting
+
+    if self.void:
+      return f"No guarantee of differential privacy: {self.void}.\n"
+    state = accounting.client_statement if self.kind == "clients" else accounting.record_statement
+    return state(self.mechanism, rounds, self.delta)
+
+
+def check(config: Any) -> None:
+  """Checks what can be checked without data.
+
+  Raises:
+    ConfigError: If options contradict each other.
+  """
+  noise = (config.noise_multiplier, config.target_epsilon)
+  if config.privacy == "none":
+    if noise != (None, None):
+      raise ConfigError("noise_multiplier, target_epsilon: only with privacy=records, ...")
+    return
+  if sum(value is not None for value in noise) != 1:
+    raise ConfigError("noise_multiplier: give it or target_epsilon, and one of them only")
+  if config.privacy == "microbatches" and config.batch_size % config.microbatches:
+    raise ConfigError(
+      f"microbatches: {config.microbatches} does not divide batch_size, {config.batch_size}"
+    )
+  if config.privacy != "microbatches" and config.microbatches > 1:
+    raise ConfigError("microbatches: only with privacy=microbatches")
+  if config.privacy != "clients" and config.clipping == "adaptive":
+    raise ConfigError("clipping: adaptive only with privacy=clients")
+  if config.privacy == "clients" and config.aggregator != "mean":
+    raise ConfigError("aggregator: must be mean with privacy=clients, which bounds each client")
+  _check_delta(config, config.num_clients if config.privacy == "clients" else 1)
+
+
+def of(config: Any, records: Sequence[int]) -> Privacy:
+  """The privacy of a run.
+
+  Args:
+    config: With `PrivacyOptions`, and the options of local training.
+    records: How many each honest client has.
+
+  Raises:
+    ConfigError: If delta is too large for so few records, or `target_epsilon` out of reach.
+  """
+  from tff_attacks.privacy import accounting
+
+  at_clients = config.privacy != "clients"
+  mechanism = accounting.Mechanism(
+    noise_multiplier=config.noise_multiplier or 0.0,
+    epochs=config.local_epochs if at_clients else 1,
+    # The client with the fewest records takes the largest share of them in a batch.
+    records=min(records) if at_clients else config.num_clients,
+    batch_size=config.batch_size if at_clients else config.num_clients,
+    microbatch_size=_microbatch_size(config),
+  )
+  if config.privacy != "none":
+    _check_delta(config, mechanism.records)
+  if config.target_epsilon is not None:
+    try:
+      noise = accounting.noise_multiplier(
+        mechanism, config.rounds, config.delta, config.target_epsilon,
+        config.accounting if at_clients else accounting.SHUFFLED,
+      )  # fmt: skip
+    except ValueError as error:
+      raise ConfigError(f"target_epsilon: {error}") from error
+    mechanism = mechanism._replace(noise_multiplier=noise)
+  return Privacy(
+    config.privacy, config.l2_norm_clip, mechanism, config.delta, _void(config, mechanism)
+  )
+
+
+def _microbatch_size(config: Any) -> int:
+  return config.batch_size // config.microbatches if config.privacy == "microbatches" else 1
+
+
+def _void(config: Any, mechanism: Any) -> str | None:
+  if config.privacy == "none":
+    return "none was asked for"
+  if mechanism.noise_multiplier == 0:
+    return "gradients or updates are clipped, but get no noise"
+  if config.warm_up_epochs:
+    return "warm_up_epochs trains on images of the clients' data set without noise"
+  return None
+
+
+def _check_delta(config: Any, records: int) -> None:
+  if config.delta >= 1 / records:
+    raise ConfigError(f"delta: {config.delta:g} is not allowed; allowed: below 1 / {records}")

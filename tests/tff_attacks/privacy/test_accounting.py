@@ -1,0 +1,83 @@
+import math
+
+import dp_accounting
+import pytest
+from tensorflow_privacy.privacy.analysis import compute_dp_sgd_privacy_lib as theirs
+
+from tff_attacks.privacy import accounting
+from tff_attacks.privacy.accounting import Mechanism
+
+STUDY = Mechanism(noise_multiplier=0.3, epochs=1, records=5000, batch_size=250, microbatch_size=250)
+
+
+@pytest.mark.parametrize(
+  ("mechanism", "rounds", "delta", "sampling", "expected"),
+  [
+    # Measured with dp-accounting 0.4.3.
+    (Mechanism(1.3, 15, 60_000, 250), 1, 1e-5, "poisson", 0.942),
+    (Mechanism(1.3, 1, 5000, 250), 300, 1e-6, "poisson", 23.49),
+    (STUDY, 300, 1e-6, "shuffled", 7468),
+    (STUDY, 300, 1e-6, "poisson", 19_121),
+  ],
+)
+def test_known_values(mechanism, rounds, delta, sampling, expected):
+  found = accounting.epsilon(mechanism, rounds, delta, sampling)
+  assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("records", [5000, 1234])  # 1,234 leaves a smaller last batch.
+@pytest.mark.parametrize("microbatch_size", [1, 10])
+@pytest.mark.parametrize("sampling", ["shuffled", "poisson"])
+def test_equals_tf_privacys(records, microbatch_size, sampling):
+  mechanism = Mechanism(1.7, 2, records, 250, microbatch_size)
+  expected = theirs._compute_dp_sgd_example_privacy(
+    num_epochs=2 * 30, noise_multiplier=1.7, example_delta=1e-6,
+    used_microbatching=microbatch_size > 1,
+    poisson_subsampling_probability=250 / records if sampling == "poisson" else None,
+  )  # fmt: skip
+  assert accounting.epsilon(mechanism, 30, 1e-6, sampling) == pytest.approx(expected, rel=1e-9)
+
+
+def test_rounds_compose():
+  accountant = dp_accounting.rdp.RdpAccountant()
+  for _ in range(7):
+    accountant.compose(dp_accounting.GaussianDpEvent(2.0))
+  found = accounting.epsilon(Mechanism(2.0, 1, 10, 10), 7, 1e-3)
+  assert found == pytest.approx(accountant.get_epsilon(1e-3), rel=1e-9)
+
+
+@pytest.mark.parametrize("target", [0.5, 8.0, 1000.0])
+@pytest.mark.parametrize("sampling", ["shuffled", "poisson"])
+def test_noise_for_an_epsilon(target, sampling):
+  noise = accounting.noise_multiplier(STUDY, 300, 1e-6, target, sampling)
+  found = STUDY._replace(noise_multiplier=noise)
+  assert accounting.epsilon(found, 300, 1e-6, sampling) <= target
+  less = STUDY._replace(noise_multiplier=noise - 0.01)
+  assert accounting.epsilon(less, 300, 1e-6, sampling) > target
+
+
+def test_an_epsilon_out_of_reach():
+  with pytest.raises(
+    ValueError, match="no noise multiplier from 0.01 to 1e.06 has epsilon = 1e-12"
+  ):
+    accounting.noise_multiplier(STUDY, 300, 1e-6, 1e-12)
+
+
+def test_no_noise_no_privacy():
+  assert accounting.epsilon(STUDY._replace(noise_multiplier=0.0), 1, 1e-6) == math.inf
+
+
+def test_the_studys_setting_is_called_what_it_is():
+  text = accounting.record_statement(STUDY, 300, 1e-6)
+  assert "Epsilon 7,468 is no meaningful guarantee" in text
+  assert "with microbatching" in text
+  assert "7468.137" in text
+  assert "19121.373" in text
+  assert "the first one holds" in text
+
+
+def test_what_noise_at_the_server_does_not_protect_from_is_said():
+  text = accounting.client_statement(Mechanism(5.0, 1, 10, 10), 4, 0.01)
+  assert "anything from the server" in " ".join(text.split())
+  assert "is a strong guarantee" in accounting.verdict(0.9)
+  assert "is a reasonable guarantee" in accounting.verdict(9.9)

@@ -1,0 +1,71 @@
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tff_attacks.privacy import models, records
+
+layers = tf.keras.layers
+
+
+def sequential(*middle):
+  return tf.keras.Sequential([layers.Input([8, 8, 4]), *middle, layers.Flatten(), layers.Dense(3)])
+
+
+def used_twice():
+  inputs = layers.Input([8, 8, 4])
+  layer = layers.Conv2D(4, 3, padding="same")
+  return tf.keras.Model(inputs, layers.Dense(3)(layers.Flatten()(layer(layer(inputs)))))
+
+
+class MeanOfBatch(layers.Layer):
+  def call(self, inputs):
+    return inputs - tf.reduce_mean(inputs, axis=0)
+
+
+class Subclassed(tf.keras.Model):
+  def __init__(self):
+    super().__init__()
+    self.dense = layers.Dense(3)
+
+  def call(self, inputs):
+    return self.dense(inputs)
+
+
+def test_the_models_of_this_project_are_fit():
+  from models import crpa
+
+  for model in (crpa.discriminator(), tiny.global_model(dropout=0.5)):
+    models.check_separable(model)
+    records.check_model(model)
+
+
+@pytest.mark.parametrize(
+  ("model", "message"),
+  [
+    (sequential(layers.BatchNormalization(name="bn")), r"layer bn \(BatchNormalization\) mixes"),
+    (sequential(MeanOfBatch()), "depends on other records"),
+    (sequential(layers.Conv2D(2, 3, kernel_regularizer="l2")), "regularization losses"),
+    (sequential(layers.Conv2D(2, 3, activity_regularizer="l2")), "regularization losses"),
+  ],
+)
+def test_what_no_clipping_bounds_is_refused(model, message):
+  with pytest.raises(ValueError, match=message):
+    models.check_separable(model)
+
+
+@pytest.mark.parametrize(
+  ("model", "message"),
+  [
+    (
+      sequential(layers.DepthwiseConv2D(3, name="depth")),
+      r"layer depth \(DepthwiseConv2D\) has no fast gradient norm",
+    ),
+    (sequential(layers.Conv2D(4, 3, groups=2, name="g")), "layer g .*: a convolution with groups"),
+    (sequential(sequential(layers.LayerNormalization(name="ln"))), "layer ln .* has no fast"),
+    (used_twice(), "is used twice"),
+    (Subclassed(), "no functional or Sequential model"),
+  ],
+)  # fmt: skip
+def test_what_has_no_fast_norm_is_refused(model, message):
+  with pytest.raises(ValueError, match=message):
+    records.check_model(model)

@@ -1,0 +1,154 @@
+"""What noise is worth: epsilon and delta, and what they mean, in words.
+
+Two readings of DP-SGD. Batches are taken here from data that is shuffled in each epoch, so
+each record is used once per epoch: what follows from that alone is `SHUFFLED`, and holds.
+`POISSON` assumes that each batch holds each record independently, with probability
+batch size / records, and is smaller: no batch here is drawn like that.
+"""
+
+import math
+import textwrap
+from typing import NamedTuple
+
+import dp_accounting
+from tensorflow_privacy.privacy.analysis import compute_dp_sgd_privacy_lib
+
+SHUFFLED, POISSON = "shuffled", "poisson"
+
+_NOISE = (0.01, 1e6)
+
+
+class Mechanism(NamedTuple):
+  """What one client, or the server, does in a round.
+
+  Attributes:
+    noise_multiplier: Standard deviation of the noise over the clipping norm.
+    epochs: How often a round uses each record; 1 for `clients`.
+    records: Records of the client; clients for `clients`.
+    batch_size: Records in a batch; all of them for `clients`.
+    microbatch_size: Records whose gradients are averaged before they are clipped. Above 1
+      a record may change a sum by twice the clipping norm: the mean of its microbatch
+      may turn from one clipped gradient to its opposite.
+  """
+
+  noise_multiplier: float
+  epochs: int
+  records: int
+  batch_size: int
+  microbatch_size: int = 1
+
+
+def epsilon(mechanism: Mechanism, rounds: int, delta: float, sampling: str = SHUFFLED) -> float:
+  """The epsilon at `delta` after so many rounds in which the client takes part.
+
+  Adding or removing one record; Renyi accounting.
+
+  Args:
+    mechanism: What is done in each round.
+    rounds: How often.
+    delta: Of (epsilon, delta)-differential privacy.
+    sampling: `SHUFFLED` or `POISSON`.
+  """
+  if mechanism.noise_multiplier == 0:
+    return math.inf
+  accountant = dp_accounting.rdp.RdpAccountant()
+  return float(accountant.compose(_event(mechanism, rounds, sampling)).get_epsilon(delta))
+
+
+def noise_multiplier(
+  mechanism: Mechanism, rounds: int, delta: float, target_epsilon: float, sampling: str = SHUFFLED
+) -> float:
+  """The least noise multiplier with at most `target_epsilon`, see `epsilon`.
+
+  Args:
+    mechanism: What is done in each round; its own noise multiplier does not matter.
+    rounds: How often.
+    delta: Of (epsilon, delta)-differential privacy.
+    target_epsilon: Of the same.
+    sampling: `SHUFFLED` or `POISSON`.
+
+  Raises:
+    ValueError: If there is none within reason.
+  """
+  try:
+    return float(
+      dp_accounting.calibrate_dp_mechanism(
+        dp_accounting.rdp.RdpAccountant,
+        lambda z: _event(mechanism._replace(noise_multiplier=z), rounds, sampling),
+        target_epsilon,
+        delta,
+        dp_accounting.ExplicitBracketInterval(*_NOISE),
+        tol=1e-4,
+      )
+    )
+  except ValueError as error:
+    raise ValueError(
+      f"no noise multiplier from {_NOISE[0]:g} to {_NOISE[1]:g} has epsilon = {target_epsilon:g}"
+    ) from error
+
+
+def _event(mechanism: Mechanism, rounds: int, sampling: str) -> dp_accounting.DpEvent:
+  sensitivity = 2 if mechanism.microbatch_size > 1 else 1
+  event = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier / sensitivity)
+  count = rounds * mechanism.epochs
+  if sampling == POISSON:
+    probability = min(mechanism.batch_size / mechanism.records, 1.0)
+    event = dp_accounting.PoissonSampledDpEvent(probability, event)
+    count = math.ceil(count / probability)
+  return dp_accounting.SelfComposedDpEvent(event, count)
+
+
+def record_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
+  """What DP-SGD at the clients guarantees after so many rounds, in words."""
+  theirs = compute_dp_sgd_privacy_lib.compute_dp_sgd_privacy_statement(
+    mechanism.records,
+    min(mechanism.batch_size, mechanism.records),
+    rounds * mechanism.epochs,
+    mechanism.noise_multiplier,
+    delta,
+    used_microbatching=mechanism.microbatch_size > 1,
+  )
+  first = epsilon(mechanism, rounds, delta)
+  return _paragraphs(
+    f"Protected: each record of an honest client with {mechanism.records} records, against "
+    "whoever sees what the client sends in any round: the server, the other clients and the "
+    "adversary among them. Not protected: which classes a client holds, as far as many of its "
+    "records show them; the training losses in metrics.csv, which get no noise. An adversary "
+    "need not follow the rules.",
+    "Batches are taken from data that is shuffled in each epoch: of the two values of epsilon "
+    "below, the first one holds. The second would hold for Poisson sampling, which is not done.",
+    verdict(first),
+    theirs,
+  )
+
+
+def client_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
+  """What noise on the mean of clipped updates guarantees after so many rounds, in words."""
+  value = epsilon(mechanism, rounds, delta)
+  return _paragraphs(
+    "Protected: all that one client contributes, against whoever sees the global models: the "
+    "other clients and the adversary among them. Not protected: anything from the server, which "
+    "sees each update before the noise; the training losses in metrics.csv.",
+    f"All {mechanism.records} clients take part in each of the {rounds} rounds, so sampling "
+    "protects nobody. Client-level DP with add-or-remove-one adjacency at delta = "
+    f"{delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
+    verdict(value),
+  )
+
+
+def verdict(value: float) -> str:
+  """How much an epsilon protects (the tiers of "How to DP-fy ML", arXiv 2303.00654, 5.2)."""
+  if value <= 1:
+    return f"Epsilon {value:.2f} is a strong guarantee."
+  if value <= 10:
+    return f"Epsilon {value:.2f} is a reasonable guarantee."
+  return (
+    f"Epsilon {value:,.0f} is no meaningful guarantee: what is observed may be exp({value:,.0f}) "
+    "times as probable with a record as without it. Noise may still hinder an attack, but "
+    "nothing is proven."
+  )
+
+
+def _paragraphs(*texts: str) -> str:
+  """Wraps what is not wrapped yet."""
+  return "\n\n".join(t if "\n" in t else textwrap.fill(t, 80) for t in texts).rstrip() + "\n"
