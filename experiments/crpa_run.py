@@ -163,6 +163,8 @@ class Observer:
       "seconds_per_round": float(metrics["seconds"].median()),
       "seed": config.seed,
     }
+    if config.privacy != "none":
+      summary["noise_multiplier"] = self._setup.privacy.mechanism.noise_multiplier
     if config.attack != "none":
       adversary = progress.clients[self._setup.split.adversary]
       summary["attack_started"] = bool(adversary.attack.started[0])

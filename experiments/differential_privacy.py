@@ -1,15 +1,24 @@
-"""E3: the two ends of E2; the baseline of differential privacy, which is still to come."""
+"""E3: does differential privacy stop the attack?"""
 
 import dataclasses
+import pathlib
 
-from experiments import distributions, program, sweep
-from experiments.options import option
+from experiments import distributions, program, sweep, sweep_plan
+from experiments.options import ConfigError, option
 
 SUMMARY = """\
-Runs CRPA on three pairs of classes with one class per client (alpha = 0) and with nearly equal \
-shares (alpha = 10), and without attack: what differential privacy, which is not there yet, is to \
-be compared with. Writes summary.csv (a row a run) and draws the bars.
+Runs CRPA on some pairs of classes, with one class per client (alpha = 0) and with nearly equal \
+shares (alpha = 10), under several settings of differential privacy: none; as published \
+(microbatches: the whole batch is clipped as one); of each record; of each client at the server; \
+and two controls, because the published setting changes more than the noise: its optimizer alone \
+(sgd), and with its clipping (clipped). Each also without attack. Writes summary.csv (a row a run) \
+and draws the bars (the CRPA study's Figure 8).
 It can be stopped at any time and goes on with resume=<folder>."""
+
+VARIES = (
+  *distributions.VARIES,
+  *("privacy", "noise_multiplier", "target_epsilon", "optimizer", "learning_rate"),
+)
 
 
 @dataclasses.dataclass
@@ -17,13 +26,35 @@ class DifferentialPrivacyConfig(distributions.DistributionsConfig):
   """Options of `python -m experiments.differential_privacy`."""
 
   alphas: list[float] = option([0.0, 10.0], "Concentrations.")
+  settings: list[str] = option(list(sweep_plan.SETTINGS), "What protects the clients.")
+
+
+def plan(config: DifferentialPrivacyConfig) -> list[sweep_plan.Run]:
+  """A run for each pair, alpha, setting and seed."""
+  for setting in config.settings:
+    if setting not in sweep_plan.SETTINGS:
+      raise ConfigError(f"settings: {setting!r}; allowed: {', '.join(sweep_plan.SETTINGS)}")
+  cells = [
+    (attack, changes | {"setting": setting})
+    for setting in config.settings
+    for attack, changes in distributions.cells(config)
+  ]
+  return sweep_plan.with_controls(config, cells)
+
+
+def report(config: DifferentialPrivacyConfig, folder: pathlib.Path) -> None:
+  """Draws the figures and says what came out."""
+  del config
+  from tff_attacks.plots import privacy, study
+
+  summary = study.read(folder)
+  privacy.settings(summary, folder / "images")
+  print(study.table(summary, ["reconstruct", "poison", "alpha", "setting"]).to_string())
 
 
 def run(config: DifferentialPrivacyConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(
-    config, "differential_privacy", distributions.plan, distributions.report, distributions.VARIES
-  )
+  return sweep.run(config, "differential_privacy", plan, report, VARIES)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from experiments import program, sweep, sweep_plan
 from experiments.options import ConfigError, option
@@ -30,16 +31,24 @@ class DistributionsConfig(sweep_plan.SweepConfig):
 
 def plan(config: DistributionsConfig) -> list[sweep_plan.Run]:
   """A run for each pair, alpha and seed."""
+  return sweep_plan.with_controls(config, cells(config))
+
+
+def cells(config: DistributionsConfig) -> list[tuple[str, dict[str, Any]]]:
+  """The attack on each pair at each alpha, see `sweep_plan.with_controls`.
+
+  Raises:
+    ConfigError: If these cannot be run.
+  """
   if config.partition != "dirichlet":
     raise ConfigError("partition: must be dirichlet")
   if not config.alphas or min(config.alphas) < 0:
     raise ConfigError(f"alphas: {config.alphas} is not allowed; allowed: 0 or more each")
-  cells = [
+  return [
     ("crpa", {"reconstruct": g, "poison": t, "alpha": alpha})
     for g, t in choose_pairs(config)
     for alpha in config.alphas
   ]
-  return sweep_plan.with_controls(config, cells)
 
 
 def choose_pairs(config: sweep_plan.SweepConfig) -> list[tuple[int, int]]:

@@ -276,6 +276,7 @@ def _row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[s
     "control": one.control,
     "dataset": config.dataset,
     "attack": one.attack,
+    "setting": one.setting,
     "reconstruct": config.reconstruct,
     "poison": config.poison,
     "alpha": config.alpha,
@@ -294,6 +295,8 @@ def _row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[s
   quality = summary.get("reconstruction", {})
   for name in ("recognised", "correlation", "other_correlation", "distance_ratio", "diversity"):
     row[name] = quality.get(name, np.nan)
+  for name in ("noise_multiplier", "epsilon", "epsilon_poisson"):
+    row[name] = summary.get(name, np.nan)
   return row
 
 

@@ -44,6 +44,20 @@ ATTACKS = {
 """The attack and its controls, as options of `experiments.crpa`."""
 
 
+_SGD = {"optimizer": "sgd", "learning_rate": 0.25}
+
+SETTINGS = {
+  "none": {},
+  "sgd": _SGD,
+  "clipped": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.0},
+  "microbatches": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.3},
+  "records": _SGD | {"privacy": "records", "noise_multiplier": 0.3},
+  "clients": {"privacy": "clients", "noise_multiplier": 0.3},
+}
+"""Differential privacy as options of `experiments.crpa`: `microbatches` is the published setting,
+`sgd` and `clipped` are what it changes besides its noise."""
+
+
 class Run(NamedTuple):
   """A run of a sweep.
 
@@ -51,12 +65,14 @@ class Run(NamedTuple):
     name: Of its folder.
     attack: What the adversary does, a key of `ATTACKS`.
     config: Its configuration.
+    setting: Its privacy, a key of `SETTINGS`; empty if the sweep does not vary that.
     control: Name of the run without attack that it is compared with.
   """
 
   name: str
   attack: str
   config: CRPAConfig
+  setting: str
   control: str
 
 
@@ -82,7 +98,8 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
 
   Args:
     config: The sweep's.
-    cells: (key of `ATTACKS`, options that differ from the sweep's), the pair among them.
+    cells: (key of `ATTACKS`, options that differ from the sweep's), the pair among them, and
+      maybe a `setting`, a key of `SETTINGS`.
 
   Returns:
     The runs, those without attack first.
@@ -90,8 +107,10 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
   runs, controls = {}, {}
   for attack, changes in cells:
     for seed in range(config.seed, config.seed + config.repetitions):
-      options = shared(config, CRPAConfig) | {"seed": seed} | changes | ATTACKS[attack]
-      one = CRPAConfig(**options)
+      own = dict(changes)
+      setting = own.pop("setting", "")
+      options = shared(config, CRPAConfig) | {"seed": seed} | SETTINGS.get(setting, {}) | own
+      one = CRPAConfig(**options | ATTACKS[attack])
       names = {**changes, "seed": seed}
       control_names = names
       nothing = dataclasses.replace(one, **ATTACKS["none"])
@@ -101,8 +120,9 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
         anybody = {"adversary": "clean", "adversary_lacks": "none", "num_adversaries": 1}
         nothing = dataclasses.replace(nothing, **anybody)
       control = _name("none", control_names)
-      controls.setdefault(control, Run(control, "none", nothing, control))
-      runs[_name(attack, names)] = Run(_name(attack, names), attack, one, control)
+      controls.setdefault(control, Run(control, "none", nothing, setting, control))
+      name = _name(attack, names)
+      runs[name] = Run(name, attack, one, setting, control)
   return list((controls | runs).values())
 
 

@@ -208,14 +208,24 @@ def batch_norm_model(image_shape, num_classes):
     ["attack=none", "partition=shards", "warm_up_epochs=2", "optimizer=sgd"],
     ["adversary=original", "poison=0", "reconstruct=3", "generated_label=random",
      "generator_optimizer=sgd", "generator_steps=0"],
+    ["privacy=records", "target_epsilon=20", "optimizer=sgd", "learning_rate=0.25"],
+    ["privacy=clients", "clipping=adaptive", "noise_multiplier=0.3", "delta=0.01"],
   ],
-  ids=["own model", "control", "original"],
+  ids=["own model", "control", "original", "records", "clients"],
 )  # fmt: skip
 def test_other_federations(arguments, tmp_path):
   short = [option for option in SHORT if option.split("=")[0] not in " ".join(arguments)]
   result = crpa(*short, "rounds=2", *arguments, f"output_dir={tmp_path}")
   assert result.returncode == 0, result.stderr
-  assert pd.read_csv(tmp_path / "metrics.csv").notna().all(axis=None)
+  metrics = pd.read_csv(tmp_path / "metrics.csv")
+  assert metrics.notna().all(axis=None)
+  if any(argument.startswith("privacy") for argument in arguments):
+    assert metrics["epsilon"].is_monotonic_increasing
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["epsilon"] == metrics["epsilon"].iloc[-1]
+    assert summary["noise_multiplier"] > 0
+    assert "Protected:" in (tmp_path / "privacy.txt").read_text()
+    assert "Protected:" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,10 @@ def config(**changes):
   return CRPAConfig(**{"images_per_class": 20} | changes)
 
 
+RECORDS = {"privacy": "records", "noise_multiplier": 1.0}
+CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
@@ -32,6 +36,21 @@ def config(**changes):
     ({"start_accuracy": 1.0}, "start_accuracy: must be below 1"),
     ({"free_rider": True}, "generator_steps: must be given with free_rider"),
     ({"adversary": "original", "num_clients": 3}, "num_clients: adversary=original needs"),
+    ({"noise_multiplier": 1.0}, "noise_multiplier, target_epsilon: only with privacy=records"),
+    ({"privacy": "records"}, "noise_multiplier: give it or target_epsilon, and one of them only"),
+    ({**RECORDS, "target_epsilon": 1.0}, "noise_multiplier: give it or target_epsilon, and one"),
+    ({**RECORDS, "noise_multiplier": -1.0}, "noise_multiplier: -1.0 is not allowed; allowed: 0 or"),
+    ({**RECORDS, "l2_norm_clip": 0.0}, "l2_norm_clip: 0.0 is not allowed; allowed: above 0"),
+    ({**RECORDS, "l2_norm_clip": float("inf")}, "l2_norm_clip: inf is not allowed"),
+    ({**RECORDS, "delta": 1.0}, "delta: 1 is not allowed; allowed: below 1 / 1"),
+    ({**RECORDS, "microbatches": 5}, "microbatches: only with privacy=microbatches"),
+    ({**RECORDS, "clipping": "adaptive"}, "clipping: adaptive only with privacy=clients"),
+    (
+      {"privacy": "microbatches", "noise_multiplier": 1.0, "microbatches": 7},
+      "microbatches: 7 does not divide batch_size, 25",
+    ),
+    ({**CLIENTS, "delta": 0.1}, "delta: 0.1 is not allowed; allowed: below 1 / 10"),
+    ({**CLIENTS, "aggregator": "examples_weighted_mean"}, "aggregator: must be mean with privacy"),
   ],
 )
 def test_refuses_before_anything_is_loaded(changes, message):
@@ -59,12 +78,79 @@ def test_refuses_before_anything_is_loaded(changes, message):
     ({"adversary": "4", "adversary_lacks": "reconstruct"}, "client 4 does not lack G"),
     ({"num_clients": 5}, "poison: no client holds class 9 in this partition"),
     ({"num_clients": 11, "images_per_class": 1}, "images_per_class: 1 leaves client 0 without"),
+    ({**RECORDS, "delta": 0.05}, "delta: 0.05 is not allowed; allowed: below 1 / 20"),
+    (
+      {**RECORDS, "model": f"{__name__}:batch_norm"},
+      r"privacy: records does not go with this model: layer bn \(BatchNormalization\) mixes",
+    ),
+    (
+      {**RECORDS, "model": f"{__name__}:depthwise"},
+      r"layer depth \(DepthwiseConv2D\) has no fast gradient norm; privacy=microbatches with",
+    ),
+    (
+      {"privacy": "records", "target_epsilon": 1e9},
+      "target_epsilon: no noise multiplier from 0.01 to 1e.06 has epsilon = 1e.09",
+    ),
   ],
 )
 def test_refuses_what_the_data_or_the_models_rule_out(changes, message):
   check(config(**changes))
   with pytest.raises(ConfigError, match=message):
     crpa_setup.prepare(config(**changes))
+
+
+def _with(layer):
+  import tensorflow as tf
+
+  layers = tf.keras.layers
+  return tf.keras.Sequential([layers.Input([28, 28, 1]), layer, layers.Flatten(), layers.Dense(11)])
+
+
+def batch_norm(image_shape, num_classes):
+  import tensorflow as tf
+
+  return _with(tf.keras.layers.BatchNormalization(name="bn"))
+
+
+def depthwise(image_shape, num_classes):
+  import tensorflow as tf
+
+  return _with(tf.keras.layers.DepthwiseConv2D(3, name="depth"))
+
+
+@pytest.mark.parametrize("mode", ["records", "microbatches", "clients"])
+def test_noise_for_an_epsilon_at_the_end(mode):
+  delta = 0.01 if mode == "clients" else 1e-5
+  changes = {"privacy": mode, "target_epsilon": 8.0, "delta": delta, "rounds": 30}
+  privacy = crpa_setup.prepare(config(**changes)).privacy
+  assert privacy.epsilon(30)["epsilon"] == pytest.approx(8, rel=1e-3)
+  assert privacy.epsilon(31)["epsilon"] > 8 > privacy.epsilon(29)["epsilon"]
+  assert "epsilon" in privacy.statement(30).lower()
+
+
+@pytest.mark.parametrize(
+  ("changes", "reason"),
+  [
+    ({}, "none was asked for"),
+    ({**RECORDS, "noise_multiplier": 0.0}, "get no noise"),
+    ({**RECORDS, "warm_up_epochs": 1}, "warm_up_epochs trains on images"),
+  ],
+)
+def test_a_void_guarantee_is_said_in_words(changes, reason):
+  privacy = crpa_setup.prepare(config(**changes)).privacy
+  assert privacy.epsilon(10) == {}
+  statement = privacy.statement(10)
+  assert statement.startswith("No guarantee of differential privacy:")
+  assert reason in statement
+  assert not any(character.isdigit() for character in statement)
+
+
+def test_the_smallest_honest_client_counts():
+  """In the Poisson reading; the adversary's own records do not."""
+  changes = {"images_per_class": 100, "size_sigma": 1.0}
+  setup = crpa_setup.prepare(config(**RECORDS, **changes))
+  sizes = np.delete(setup.split.table, setup.split.adversary, axis=0).sum(axis=1)
+  assert setup.privacy.mechanism.records == sizes.min() < 100
 
 
 def test_refuses_bad_files(tmp_path):

@@ -15,7 +15,16 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments import combinations, controls, distributions, published, sweep, sweep_plan
+from experiments import (
+  combinations,
+  controls,
+  differential_privacy,
+  distributions,
+  dp_frontier,
+  published,
+  sweep,
+  sweep_plan,
+)
 from experiments.options import ConfigError
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
@@ -92,6 +101,58 @@ def test_controls_are_the_attacks_of_crpa():
   assert plan["crpa"].generator_learning_rate == 0.5
 
 
+def test_every_setting_of_privacy_has_its_runs_without_attack():
+  config = differential_privacy.DifferentialPrivacyConfig(pairs=["4-9", "8-4"], repetitions=1)
+  plan = differential_privacy.plan(config)
+  by_name = {one.name: one for one in plan}
+  # Six settings; both pairs share the run without attack at alpha = 0 only.
+  assert len(by_name) == len(plan) == 6 * (2 + 1 + 2 + 2)
+  for one in plan:
+    assert by_name[one.control].attack == "none"
+    assert by_name[one.control].setting == one.setting
+    assert by_name[one.control].config.privacy == one.config.privacy
+  published = by_name["crpa-reconstruct4-poison9-alpha10.0-settingmicrobatches-seed0"].config
+  assert (published.privacy, published.microbatches, published.noise_multiplier) == (
+    "microbatches", 1, 0.3
+  )  # fmt: skip
+  assert (published.optimizer, published.learning_rate, published.l2_norm_clip) == (
+    "sgd",
+    0.25,
+    1.5,
+  )
+
+
+def test_the_frontier_has_every_noise_and_none():
+  config = dp_frontier.FrontierConfig(
+    pairs=["4-9"], repetitions=1, noise_multipliers=[0.5, 2.0], settings=["records", "clients"]
+  )
+  found = {
+    (one.setting, one.config.noise_multiplier)
+    for one in dp_frontier.plan(config)
+    if one.attack == "crpa"
+  }
+  assert found == {
+    ("none", None), ("records", 0.5), ("records", 2.0), ("clients", 0.5), ("clients", 2.0)
+  }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["differential_privacy", "dp_frontier"])
+def test_sweeps_over_privacy(experiment, tmp_path):
+  which = {
+    "differential_privacy": ["alphas=[0]", "settings=[none,clipped,records]"],
+    "dp_frontier": ["noise_multipliers=[0.5]", "settings=[records,clients]"],
+  }[experiment]
+  options = [*SHORT, "pairs=[0-6]", "repetitions=1", "rounds=2", "delta=0.001", *which]
+  result = run(experiment, *options, f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr + (tmp_path / "log.txt").read_text()
+  summary = pd.read_csv(tmp_path / "summary.csv").set_index(["attack", "setting"])
+  private = summary.loc[("crpa", "records")]
+  assert private["epsilon"] > private["epsilon_poisson"] > 0
+  name = {"differential_privacy": "settings", "dp_frontier": "frontier"}[experiment]
+  Image.open(tmp_path / "images" / f"{name}.png").verify()
+
+
 @pytest.mark.parametrize(
   ("experiment", "arguments", "message"),
   [
@@ -113,6 +174,8 @@ def test_controls_are_the_attacks_of_crpa():
     ("distributions", ["combinations=/nowhere"], "error: combinations:"),
     ("distributions", ["pairs=[4-9]", "alphas=[-1]"], "error: alphas: [-1.0] is not allowed"),
     ("controls", ["pairs=[4-9]", "attacks=[all]"], "error: attacks: 'all'; allowed: crpa, untr"),
+    ("differential_privacy", ["pairs=[4-9]", "settings=[all]"], "error: settings: 'all'; allowed"),
+    ("dp_frontier", ["pairs=[4-9]", "noise_multipliers=[0]"], "error: noise_multipliers: [0.0]"),
     ("compare", [], "error: give at least one of combinations="),
     ("compare", ["combinations=/nowhere"], "error: combinations: /nowhere holds no sweep"),
     ("compare", ["original=/nowhere"], "error: original: /nowhere/experiments/federated_gan.py"),

@@ -21,8 +21,8 @@ from tff_attacks.plots.crpa import grid
 
 _AAA = "average_attack_accuracy"
 _PAIR = ["reconstruct", "poison"]
-_GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
-_HATCHES = ("", "//", "..", "xx", "\\\\", "--")
+GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
+HATCHES = ("", "//", "..", "xx", "\\\\", "--")
 
 
 def read(folder: pathlib.Path) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def read(folder: pathlib.Path) -> pd.DataFrame:
 
 def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
   """Means and standard deviations over the seeds of AAA, beside AAA without attack."""
-  groups = summary[summary["attack"] != "none"].groupby(by, sort=False)
+  groups = summary[summary["attack"] != "none"].groupby(by, sort=False, dropna=False)
   return groups.agg(
     runs=(_AAA, "size"),
     aaa=(_AAA, "mean"),
@@ -91,7 +91,7 @@ def combinations(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       title=f"{dataset}, {name}: mean {matrix.stack().mean():.2f}",
     )
   figure.colorbar(image, ax=axes, label=f"AAA, mean of {seeds} seed(s)")
-  _save(figure, folder, "combinations")
+  save(figure, folder, "combinations")
 
 
 def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -120,7 +120,7 @@ def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     title=f"{summary['dataset'].iloc[0]}: AAA of {len(means)} pairs",
   )
   axes.legend()
-  _save(figure, folder, "histogram")
+  save(figure, folder, "histogram")
 
 
 def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -149,7 +149,7 @@ def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[-1, 0].set(xlabel="round")
   dataset = summary["dataset"].iloc[0]
   figure.suptitle(f"{dataset}: share of class-G test images that the global model calls T")
-  _save(figure, folder / "images", "rounds")
+  save(figure, folder / "images", "rounds")
 
 
 def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -169,8 +169,8 @@ def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       rows["aaa"],
       width,
       yerr=rows["aaa_std"].fillna(0),
-      color=_GREYS[i % len(_GREYS)],
-      hatch=_HATCHES[i % len(_HATCHES)],
+      color=GREYS[i % len(GREYS)],
+      hatch=HATCHES[i % len(HATCHES)],
       edgecolor="black",
       capsize=2,
       label=f"{pair_name(pair)} (test accuracy {rows['test_accuracy'].min():.2f} to "
@@ -187,7 +187,7 @@ def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   )
   axes[0].legend()
   _class_mixes(axes[1], summary[summary["attack"] == "crpa"], alphas, pairs)
-  _save(figure, folder, "distributions")
+  save(figure, folder, "distributions")
 
 
 def _class_mixes(axes, attacked, alphas, pairs) -> None:
@@ -245,7 +245,7 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       axes[row, -1].imshow(grid(real, 2), cmap="gray", vmin=0, vmax=1)
   axes[0, -1].set_title("real G")
   figure.suptitle("Reconstructions of class G after the last round (first seed)")
-  _save(figure, folder / "images", "images_over_alpha")
+  save(figure, folder / "images", "images_over_alpha")
 
 
 def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -267,8 +267,8 @@ def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       heights.reindex(pairs),
       width,
       yerr=errors.reindex(pairs).fillna(0),
-      color=_GREYS[i % len(_GREYS)],
-      hatch=_HATCHES[i % len(_HATCHES)],
+      color=GREYS[i % len(GREYS)],
+      hatch=HATCHES[i % len(HATCHES)],
       edgecolor="black",
       capsize=2,
       label=attack.replace("_", " "),
@@ -281,7 +281,7 @@ def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     title=f"{summary['dataset'].iloc[0]}: what the poisoning images are",
   )
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-  _save(figure, folder, "controls")
+  save(figure, folder, "controls")
 
 
 def accuracy_curves(curves: dict[str, np.ndarray], folder: pathlib.Path) -> None:
@@ -297,9 +297,10 @@ def accuracy_curves(curves: dict[str, np.ndarray], folder: pathlib.Path) -> None
     title=f"Mean and range of {values.shape[0]} run(s)",
   )
   axes.legend()
-  _save(figure, folder / "images", "accuracy_curves")
+  save(figure, folder / "images", "accuracy_curves")
 
 
-def _save(figure, folder: pathlib.Path, name: str) -> None:
+def save(figure, folder: pathlib.Path, name: str) -> None:
+  """Writes and closes a figure."""
   figure.savefig(folder / f"{name}.png", dpi=120)
   plt.close(figure)

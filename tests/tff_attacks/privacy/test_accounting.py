@@ -58,7 +58,7 @@ def test_noise_for_an_epsilon(target, sampling):
 
 def test_an_epsilon_out_of_reach():
   with pytest.raises(
-    ValueError, match="no noise multiplier from 0.01 to 1e.06 has epsilon = 1e-12"
+    ValueError, match=r"no noise multiplier from 0.01 to 1e\+06 has epsilon = 1e-12"
   ):
     accounting.noise_multiplier(STUDY, 300, 1e-6, 1e-12)
 

@@ -1,0 +1,66 @@
+"""What privacy costs: accuracy and attack over epsilon, for each kind of noise."""
+
+import dataclasses
+import pathlib
+
+from experiments import differential_privacy, distributions, program, sweep, sweep_plan
+from experiments.options import ConfigError, option
+
+SUMMARY = """\
+Runs CRPA on some pairs of classes under noise of several sizes, added to batches (microbatches, \
+as published), to records, or at the server (clients), each also without attack. Writes \
+summary.csv (a row a run) and draws accuracy and AAA over epsilon, with the reconstructions.
+It can be stopped at any time and goes on with resume=<folder>."""
+
+NOISY = ("microbatches", "records", "clients")
+
+
+@dataclasses.dataclass
+class FrontierConfig(sweep_plan.SweepConfig):
+  """Options of `python -m experiments.dp_frontier`."""
+
+  noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 2.0, 4.0], "Sizes of the noise.")
+  settings: list[str] = option(list(NOISY), "Where the noise is added.")
+  combinations: str | None = option(None, "As in experiments.distributions.")
+
+
+def plan(config: FrontierConfig) -> list[sweep_plan.Run]:
+  """A run for each pair, setting, size of the noise and seed; and without any noise."""
+  for setting in config.settings:
+    if setting not in NOISY:
+      raise ConfigError(f"settings: {setting!r}; allowed: {', '.join(NOISY)}")
+  if not config.noise_multipliers or min(config.noise_multipliers) <= 0:
+    raise ConfigError(f"noise_multipliers: {config.noise_multipliers}; allowed: above 0 each")
+  levels = [{"setting": "none"}]
+  levels += [
+    {"setting": setting, "noise_multiplier": noise}
+    for setting in config.settings
+    for noise in config.noise_multipliers
+  ]
+  cells = [
+    ("crpa", {"reconstruct": g, "poison": t} | level)
+    for g, t in distributions.choose_pairs(config)
+    for level in levels
+  ]
+  return sweep_plan.with_controls(config, cells)
+
+
+def report(config: FrontierConfig, folder: pathlib.Path) -> None:
+  """Draws the figure and says what came out."""
+  del config
+  from tff_attacks.plots import privacy, study
+
+  summary = study.read(folder)
+  privacy.frontier(summary, folder)
+  columns = ["reconstruct", "poison", "setting", "noise_multiplier", "epsilon"]
+  print(study.table(summary.fillna({"noise_multiplier": 0}), columns).to_string())
+
+
+def run(config: FrontierConfig) -> int:
+  """Runs the sweep and returns the exit status."""
+  varies = set(differential_privacy.VARIES) - {"alpha"}
+  return sweep.run(config, "dp_frontier", plan, report, varies)
+
+
+if __name__ == "__main__":
+  program.main("experiments.dp_frontier", FrontierConfig, SUMMARY, run)

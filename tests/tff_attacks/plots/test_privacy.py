@@ -1,0 +1,62 @@
+"""Figures of sweeps over privacy, from a summary made up here."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from tff_attacks.plots import privacy, study
+
+PAIRS = ((4, 9), (9, 1))
+
+
+def summary(settings, noises, alphas=(0.0,)):
+  rng = np.random.default_rng(0)
+  rows = []
+  for setting, (g, t), alpha, seed in itertools.product(settings, PAIRS, alphas, (0, 1)):
+    for noise in noises if setting in ("records", "clients", "microbatches") else (np.nan,):
+      rows.append(
+        {"run": f"{setting}-{g}-{t}-{noise}-{seed}-{alpha}", "dataset": "mnist", "attack": "crpa",
+         "setting": setting, "reconstruct": g, "poison": t, "alpha": alpha, "seed": seed,
+         "average_attack_accuracy": rng.uniform(), "no_attack": rng.uniform() / 10,
+         "mean_test_accuracy": rng.uniform(), "recognised": 0.5, "correlation": rng.uniform(),
+         "noise_multiplier": noise, "epsilon": 10 / noise}
+      )  # fmt: skip
+  return pd.DataFrame(rows)
+
+
+def axes_of(monkeypatch, draw, *arguments):
+  figures = []
+  monkeypatch.setattr(plt, "close", figures.append)
+  draw(*arguments)
+  return figures[0]
+
+
+def test_settings_draws_each_mean(monkeypatch, tmp_path):
+  runs = summary(("none", "sgd", "records"), (0.3,), alphas=(0.0, 10.0))
+  figure = axes_of(monkeypatch, privacy.settings, runs, tmp_path)
+  means = study.table(runs, ["alpha", "setting", "reconstruct", "poison"])
+  names = ("aaa", "aaa", "test_accuracy", "test_accuracy", "correlation", "correlation")
+  for i, (axis, name) in enumerate(zip(figure.axes, names, strict=True)):
+    heights = sorted(patch.get_height() for patch in axis.patches)
+    expected = sorted(means.xs([0.0, 10.0][i % 2], level="alpha")[name])
+    np.testing.assert_allclose(heights, expected)
+  Image.open(tmp_path / "settings.png").verify()
+
+
+def test_frontier_draws_accuracy_and_aaa_over_epsilon(monkeypatch, tmp_path):
+  runs = summary(("none", "records", "clients"), (0.5, 2.0))
+  (tmp_path / "images").mkdir()
+  for run in runs["run"]:
+    (tmp_path / "runs" / run).mkdir(parents=True)
+    np.savez(tmp_path / "runs" / run / "reconstructions.npz", generated=np.zeros([6, 28, 28, 1]))
+  figure = axes_of(monkeypatch, privacy.frontier, runs, tmp_path)
+  records = runs[runs["setting"] == "records"]
+  for axis, name in zip(
+    figure.axes, ("mean_test_accuracy", "average_attack_accuracy"), strict=False
+  ):
+    expected = records.groupby("noise_multiplier")[name].mean()
+    np.testing.assert_allclose(axis.lines[0].get_xydata(), np.c_[[20.0, 5.0], expected])
+  Image.open(tmp_path / "images" / "frontier.png").verify()

@@ -1,0 +1,134 @@
+"""Figures of differential privacy against CRPA, from a sweep's `summary.csv` alone.
+
+AAA is the average attack accuracy: the share of class-G test images that the global
+model calls T, averaged over all rounds.
+"""
+
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from tff_attacks.plots import study
+from tff_attacks.plots.crpa import grid
+
+_PAIR = ["reconstruct", "poison"]
+_NAMES = {
+  "none": "no privacy",
+  "sgd": "its optimizer alone",
+  "clipped": "and clipping",
+  "microbatches": "as published",
+  "records": "of records",
+  "clients": "of clients",
+}
+_ROWS = (
+  ("aaa", "AAA", (0, None)),
+  ("test_accuracy", "test accuracy", (0, 1)),
+  ("correlation", "correlation of\nreconstructions with G", (-0.2, 1)),
+)
+_MARKERS = {"microbatches": "s", "records": "o", "clients": "^"}
+_STYLES = {"microbatches": "--", "records": "-", "clients": ":"}
+
+
+def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """AAA, accuracy and reconstruction of each pair under each privacy (the study's Figure 8)."""
+  means = study.table(summary, [*_PAIR, "alpha", "setting"])
+  alphas = sorted(means.index.unique("alpha"))
+  pairs = means.index.droplevel(["alpha", "setting"]).unique()
+  kinds = [name for name in _NAMES if name in means.index.unique("setting")]
+  figure, axes = plt.subplots(
+    len(_ROWS), len(alphas), figsize=(2 + 5 * len(alphas), 9), layout="constrained",
+    sharey="row", squeeze=False,
+  )  # fmt: skip
+  width = 0.8 / len(kinds)
+  for column, alpha in enumerate(alphas):
+    for i, kind in enumerate(kinds):
+      rows = means.xs((alpha, kind), level=("alpha", "setting")).reindex(pairs)
+      at = np.arange(len(pairs)) + (i - (len(kinds) - 1) / 2) * width
+      for axis, (name, _, _) in zip(axes[:, column], _ROWS, strict=True):
+        axis.bar(
+          at, rows[name], width,
+          yerr=rows["aaa_std"].fillna(0) if name == "aaa" else None,
+          color=study.GREYS[i % len(study.GREYS)], hatch=study.HATCHES[i % len(study.HATCHES)],
+          edgecolor="black", capsize=2, label=_NAMES[kind],
+        )  # fmt: skip
+      axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
+    axes[0, column].set(title=f"alpha = {alpha:g}")
+    axes[-1, column].set(
+      xticks=range(len(pairs)),
+      xticklabels=[study.pair_name(pair) for pair in pairs],
+      xlabel="pair G → T",
+    )
+  for axis in axes[:-1].flat:
+    axis.set(xticks=[])
+  for axis, (_, label, limits) in zip(axes[:, 0], _ROWS, strict=True):
+    axis.set(ylabel=label, ylim=limits)
+  axes[0, 0].plot([], [], "wD", markeredgecolor="black", label="without any attack")
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+  figure.suptitle(f"{summary['dataset'].iloc[0]}: CRPA under differential privacy")
+  study.save(figure, folder, "settings")
+
+
+def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """Accuracy and AAA over epsilon, above the reconstructions under each noise."""
+  attacked = summary[summary["attack"] == "crpa"].sort_values(["noise_multiplier", "seed"])
+  kinds = [name for name in _MARKERS if (attacked["setting"] == name).any()]
+  noises = sorted(attacked["noise_multiplier"].dropna().unique())
+  figure = plt.figure(figsize=(12, 4.5 + 1.5 * len(kinds)), layout="constrained")
+  curves, strips = figure.subfigures(2, 1, height_ratios=(4, 1.5 * len(kinds)))
+  axes = curves.subplots(1, 2)
+  names = (
+    ("mean_test_accuracy", "test accuracy, mean of all rounds"),
+    ("average_attack_accuracy", "AAA"),
+  )
+  for axis, (name, label) in zip(axes, names, strict=True):
+    for kind in kinds:
+      points = attacked[attacked["setting"] == kind].groupby("noise_multiplier")
+      means = points[[name, "epsilon", "no_attack"]].mean()
+      axis.errorbar(
+        means["epsilon"], means[name], points[name].std().fillna(0), capsize=2, color="black",
+        linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
+        label=f"noise {_NAMES[kind]}",
+      )  # fmt: skip
+      if name == "average_attack_accuracy":
+        axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
+    free = attacked[attacked["setting"] == "none"]
+    if not free.empty:
+      axis.axhline(free[name].mean(), color="0.5", label=_NAMES["none"])
+    axis.set(xscale="log", xlabel="epsilon (each record once per epoch)", ylabel=label)
+  axes[1].plot([], [], "o", color="0.7", label="the same without any attack")
+  axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+  pictures = strips.subplots(len(kinds), len(noises) + 1, squeeze=False)
+  for row, kind in enumerate(kinds):
+    for column, noise in enumerate([None, *noises]):
+      axis = pictures[row, column]
+      axis.set(xticks=[], yticks=[])
+      if noise is None:
+        runs, title = attacked[attacked["setting"] == "none"], "no noise"
+      else:
+        chosen = (attacked["setting"] == kind) & (attacked["noise_multiplier"] == noise)
+        runs, title = attacked[chosen], f"multiplier {noise:g}"
+      if row == 0:
+        axis.set_title(title, fontsize=9)
+      if column == 0:
+        axis.set_ylabel(_NAMES[kind])
+      if runs.empty:
+        continue
+      with np.load(folder / "runs" / runs["run"].iloc[0] / "reconstructions.npz") as arrays:
+        axis.imshow(grid(arrays["generated"][:4], 2), cmap="gray", vmin=0, vmax=1)
+      if noise is not None:
+        axis.set_xlabel(f"epsilon {runs['epsilon'].iloc[0]:.3g}", fontsize=8)
+  first = attacked.iloc[0]
+  pairs = attacked[_PAIR].drop_duplicates()
+  named = ", ".join(study.pair_name(pair) for pair in pairs.itertuples(index=False, name=None))
+  figure.suptitle(
+    f"{first['dataset']}, {named}: what noise costs; reconstructions of class "
+    f"{first['reconstruct']} after the last round"
+  )
+  study.save(figure, folder / "images", "frontier")
