@@ -70,8 +70,8 @@ class CRPAConfig(privacy_options.PrivacyOptions, runtime_options.RuntimeOptions)
   learning_rate: float = option(1e-3, "Of the local optimizer.", above=0)
   aggregator: str = option(
     "mean",
-    "How the server combines updates.",
-    choices=("mean", "examples_weighted_mean"),
+    "How the server combines updates; nonempty_mean leaves out clients without samples.",
+    choices=("mean", "nonempty_mean", "examples_weighted_mean"),
   )
   warm_up_epochs: int = option(
     0, "Epochs of central training on 3,000 images before the first round.", at_least=0

@@ -7,12 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models import crpa
+from models import crpa, information_stealing
 
-GLOBAL_MODELS = {"crpa": crpa.discriminator}
+GLOBAL_MODELS = {
+  "crpa": crpa.discriminator,
+  "information_stealing": information_stealing.discriminator,
+}
 """Each is (image shape, number of classes C) -> Keras model with C or C + 1 outputs."""
 
-GENERATORS = {"crpa": crpa.generator}
+GENERATORS = {"crpa": crpa.generator, "information_stealing": information_stealing.generator}
 """Each is (image shape) -> Keras model from noise to images in [-1, 1]."""
 
 

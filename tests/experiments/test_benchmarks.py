@@ -40,12 +40,12 @@ def run(name, *arguments):
   return result.stdout
 
 
-def assert_summarises(table, seconds):
+def assert_summarises(table, seconds, reference="in_process"):
   """Every row is there, positive, and its ratio is that of the measured seconds."""
   assert sorted(table.index) == sorted(seconds.columns)
   assert np.all(table > 0)
   for name, row in table.iterrows():
-    quotients = seconds["in_process"] / seconds[name]
+    quotients = seconds[reference] / seconds[name]
     assert row["ratio"] == pytest.approx(np.median(quotients))
     assert row["ratio_q1"] <= row["ratio"] <= row["ratio_q3"]
     assert row["min_s"] <= row["median_s"] <= row["max_s"]
@@ -89,6 +89,25 @@ def test_runtime(tmp_path):
   for case in cases:
     assert_summarises(table.loc[case], seconds.loc[case])
   assert "in_process_numpy" in output
+
+
+def test_privacy(tmp_path):
+  folder = tmp_path / "results"
+  names = ["plain", "records", "tf_privacy_ghost", "vectorized_map", "optimizer"]
+  run(
+    "privacy", "batch_size=4", "num_microbatches=2", "warm_up=1", "repetitions=1",
+    f"implementations=[{','.join(names)}]", f"output_dir={folder}",
+  )  # fmt: skip
+  table = pd.read_csv(folder / "table.csv", index_col="name")
+  seconds = pd.read_csv(folder / "seconds.csv", index_col="repetition")
+  assert list(table.index) == [
+    "plain",
+    "records",
+    "tf_privacy_ghost",
+    "vectorized_map",
+    "optimizer",
+  ]
+  assert_summarises(table, seconds, "records")
 
 
 def test_bad_input_ends_with_2(tmp_path):

@@ -78,6 +78,7 @@ def local_training(
   batch_size: int,
   epochs: int = 1,
   shuffle: bool = True,
+  samples_per_round: int | None = None,
 ) -> LocalTraining:
   """Minibatch training.
 
@@ -87,6 +88,7 @@ def local_training(
     batch_size: Images per step; the last, smaller batch is kept.
     epochs: Passes over the data in a round.
     shuffle: Whether every epoch sees the data in a new order.
+    samples_per_round: How many samples a round uses, drawn anew in each; None is all.
 
   Returns:
     The two functions.
@@ -104,11 +106,15 @@ def local_training(
 
   @tf.function
   def run_steps(model, optimizer_state, data, seed):
-    count = tf.size(data.labels)
+    samples = tf.range(tf.size(data.labels))
+    if samples_per_round is not None:
+      draw_seed = keras_state.fold_in(seed, -1)
+      samples = tf.random.experimental.stateless_shuffle(samples, draw_seed)[:samples_per_round]
+    count = tf.size(samples)
     total_loss = 0.0
     for epoch in tf.range(epochs):
       epoch_seed = keras_state.fold_in(seed, epoch)
-      order = tf.range(count)
+      order = samples
       if shuffle:
         order = tf.random.experimental.stateless_shuffle(order, epoch_seed)
       for start in tf.range(0, count, batch_size):
@@ -119,7 +125,7 @@ def local_training(
         optimizer_state, weights = optimizer.next(optimizer_state, weights, gradients)
         keras_state.assign_all(model.trainable_variables, weights)
         total_loss += loss * tf.cast(tf.size(indices), tf.float32)
-    samples = tf.cast(count * epochs, tf.float32)
-    return optimizer_state, tf.math.divide_no_nan(total_loss, samples)
+    used = tf.cast(count * epochs, tf.float32)
+    return optimizer_state, tf.math.divide_no_nan(total_loss, used)
 
   return LocalTraining(initialize, train)

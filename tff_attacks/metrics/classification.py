@@ -3,6 +3,7 @@
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,29 @@ def read_confusion_matrices(path: pathlib.Path) -> np.ndarray:
 def accuracy(confusion: np.ndarray) -> float:
   """The share of correct predictions; in `confusion`, row = true class, column = prediction."""
   return float(np.trace(confusion) / confusion.sum())
+
+
+class MacroScores(NamedTuple):
+  """Means over the classes that occur of scores of one class against all others."""
+
+  precision: float
+  recall: float
+  f1: float
+
+
+def macro_scores(confusion: np.ndarray) -> MacroScores:
+  """Macro precision, recall and F1; a class that is never predicted has precision 0.
+
+  Args:
+    confusion: int `[outputs, outputs]`, row = true class, column = prediction.
+  """
+  present = confusion.sum(axis=1) > 0
+  hits = np.diag(confusion)
+  with np.errstate(invalid="ignore"):
+    precision = np.nan_to_num(hits / confusion.sum(axis=0))[present]
+  recall = hits[present] / confusion.sum(axis=1)[present]
+  f1 = 2 * hits[present] / (confusion.sum(axis=0) + confusion.sum(axis=1))[present]
+  return MacroScores(*(float(scores.mean()) for scores in (precision, recall, f1)))
 
 
 def attack_accuracy(confusion: np.ndarray, reconstruct: int, poison: int) -> float:

@@ -65,6 +65,36 @@ def quality(
   )
 
 
+class EuclideanDistance(NamedTuple):
+  """Mean Euclidean distance between a generated and a real image, in three normalisations.
+
+  Attributes:
+    distance: Pixels in [-1, 1].
+    distance_unit: Pixels in [0, 1].
+    distance_rms: Pixels in [0, 1], over the square root of their number: the distance of
+      two pixels, root mean square.
+  """
+
+  distance: float
+  distance_unit: float
+  distance_rms: float
+
+
+def euclidean_distance(generated: np.ndarray, real: np.ndarray) -> EuclideanDistance:
+  """Averages the distance over all pairs of a generated and a real image.
+
+  Source: GAN information stealing, Eq. 6, which does not say how pixels are scaled, nor
+  which real image a generated one is compared with.
+
+  Args:
+    generated: float `[n, height, width, channels]` in [-1, 1].
+    real: float `[m, height, width, channels]` in [-1, 1].
+  """
+  flat, real_flat = _flatten(generated), _flatten(real)
+  mean = float(distance.cdist(flat, real_flat).mean())
+  return EuclideanDistance(mean, mean / 2, mean / 2 / np.sqrt(flat.shape[1]))
+
+
 def class_correlations(generated: np.ndarray, real: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Correlates the mean reconstruction with the mean image of each class.
 

@@ -80,11 +80,11 @@ def environment(process_ids: list[int]) -> dict[str, Any]:
   """Versions of what the run depends on, and the peak memory of its processes so far."""
   return {
     "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
-    "peak_memory_mb": round(sum(map(_peak_memory_mb, process_ids))),
+    "peak_memory_mb": round(sum(map(peak_memory_mb, process_ids))),
   }
 
 
-def _peak_memory_mb(process_id: int) -> float:
+def peak_memory_mb(process_id: int) -> float:
   """Highest resident memory of a process so far (0 where the system does not tell)."""
   status = pathlib.Path(f"/proc/{process_id}/status")
   if not status.exists():

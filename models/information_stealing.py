@@ -1,0 +1,60 @@
+"""The networks of Zhang et al., GAN-based information stealing in federated learning (Fig. 4)."""
+
+import tensorflow as tf
+
+NOISE_SIZE = 100
+
+
+def discriminator(
+  image_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10
+) -> tf.keras.Model:
+  """The global model, which is also the GAN's discriminator.
+
+  The figure's 13x13x32 and 6x6x64 mean convolutions without padding.
+
+  Args:
+    image_shape: Height, width and channels.
+    num_classes: C. The model has C + 1 outputs, the last one for generated images.
+
+  Returns:
+    A model from images in [-1, 1] to logits `[n, C + 1]`.
+  """
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input(image_shape),
+      layers.Conv2D(32, 3, strides=2, activation="relu"),
+      layers.Conv2D(64, 3, strides=2, activation="relu"),
+      layers.Flatten(),
+      layers.Dense(200, activation="relu"),
+      layers.Dense(num_classes + 1),
+    ]
+  )
+
+
+def generator(image_shape: tuple[int, int, int] = (28, 28, 1)) -> tf.keras.Model:
+  """The adversary's generator.
+
+  Args:
+    image_shape: Height and width, both divisible by 4, and channels.
+
+  Returns:
+    A model from noise `[n, NOISE_SIZE]` to images in [-1, 1].
+
+  Raises:
+    ValueError: If the height or width is not divisible by 4.
+  """
+  height, width, channels = image_shape
+  if height % 4 or width % 4:
+    raise ValueError(f"The generator needs sides divisible by 4, found {height}x{width}.")
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input([NOISE_SIZE]),
+      layers.Dense(height // 4 * (width // 4) * 32, activation="relu"),
+      layers.Reshape([height // 4, width // 4, 32]),
+      layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
+      layers.Conv2DTranspose(16, 3, strides=2, padding="same", activation="relu"),
+      layers.Conv2DTranspose(channels, 3, padding="same", activation="tanh"),
+    ]
+  )
