@@ -1,29 +1,22 @@
 """The CRPA run itself: rounds, measurements, pictures and the summary."""
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from PIL import Image
 
-from experiments import crpa_setup, program
+from experiments import crpa_setup, federated_run, judging
 from experiments.crpa_config import CRPAConfig
-from experiments.options import ConfigError
 from experiments.runtime_options import Runtime
-from models import judge as judge_lib
 from tff_attacks import keras_state
 from tff_attacks.data import partition
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import crpa as plots
-from tff_attacks.simulation import checkpoints as checkpoints_lib
 from tff_attacks.simulation import loop
 from tff_attacks.simulation import results as results_lib
 
 _JUDGED = 100
-_SHOWN = 24
 
 
 def run(
@@ -48,37 +41,18 @@ def run(
     statement = setup.privacy.statement(config.rounds)
     (results.folder / "privacy.txt").write_text(statement)
     print(statement)
-  checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
-  observer = Observer(config, setup, results)
   server, clients = crpa_setup.initial_states(config, setup)
-  try:
-    progress = loop.restore(checkpoints, server, clients)
-  except ValueError as error:
-    raise ConfigError(f"resume: {error}") from error
-  observer.resume(progress.rounds)
-  progress = loop.simulate(
+  return federated_run.run(
+    "crpa",
+    config,
     setup.compiled.federation.process,
-    progress,
-    runtime.place(setup.data),
-    config.rounds,
-    observer.evaluate,
-    observer.on_round,
-    checkpoints,
-    config.checkpoint_every,
+    server,
+    clients,
+    setup.data,
+    runtime,
+    Observer(config, setup, results),
+    results,
   )
-  if progress.rounds < config.rounds:
-    print(
-      f"Interrupted after {progress.rounds} of {config.rounds} rounds. Go on with:\n"
-      f"  python -m experiments.crpa resume={results.folder}"
-    )
-    return program.INTERRUPTED
-  summary = observer.finish(progress)
-  summary |= {"runtime": config.runtime, "device": runtime.device}
-  summary |= results_lib.environment(runtime.process_ids)
-  results.write_json("summary", summary)
-  print(sentence(config, split, summary))
-  print(f"Pictures: {results.images}")
-  return 0
 
 
 class Observer:
@@ -95,7 +69,7 @@ class Observer:
       self._noise = tf.random.stateless_normal(
         [_JUDGED, *self._generator.input_shape[1:]], seed=[config.seed, 1]
       )
-      self._judge = _judge(config.dataset, config.data_dir, config.test_images, config.seed)
+      self._judge = judging.judge(config.dataset, config.data_dir, config.test_images, config.seed)
 
   def resume(self, completed_rounds: int) -> None:
     """Takes up the measurements of the rounds that are done already."""
@@ -139,9 +113,7 @@ class Observer:
       images, train.images, train.labels, self._config.reconstruct, self._judge.classify
     )
     self._results.release("reconstruction", quality._asdict(), round_number)
-    pixels = (plots.grid(images[:_SHOWN], _SHOWN // 2) * 255).astype(np.uint8)
-    picture = Image.fromarray(pixels.squeeze())
-    picture.save(self._results.images / f"round_{round_number + 1:04d}.png")
+    plots.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
 
   def _generate(self, clients) -> np.ndarray:
     state = clients[self._setup.split.adversary].attack
@@ -180,23 +152,9 @@ class Observer:
     plots.draw_all(folder, config.reconstruct, config.poison)
     return summary
 
-
-class Judge(NamedTuple):
-  """An independent classifier: images -> classes, and its accuracy on the test set."""
-
-  classify: Callable[[np.ndarray], np.ndarray]
-  accuracy: float
-
-
-@functools.lru_cache(maxsize=8)
-def _judge(dataset: str, data_dir: str | None, test_images: int, seed: int) -> Judge:
-  train, test, num_classes = crpa_setup.load(dataset, data_dir, test_images)
-  model = judge_lib.train(train.images, train.labels, num_classes, seed)
-
-  def classify(images):
-    return model.predict(images, 500, verbose=0).argmax(axis=1)
-
-  return Judge(classify, float(np.mean(classify(test.images) == test.labels)))
+  def sentence(self, summary: dict[str, Any]) -> str:
+    """What happened, in one sentence."""
+    return sentence(self._config, self._setup.split, summary)
 
 
 def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:

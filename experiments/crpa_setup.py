@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from experiments import privacy_options
+from experiments import judging, privacy_options
 from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError
 from models import registry
@@ -108,7 +108,7 @@ def prepare(config: CRPAConfig) -> Setup:
   if config.privacy != "clients":
     shapes["num_clients"] = 0  # Any number shares a trace.
   try:
-    dataset = load(config.dataset, config.data_dir, config.test_images)
+    dataset = judging.load(config.dataset, config.data_dir, config.test_images)
     if not (dataset.test.labels == config.reconstruct).any():
       raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
     split, data = distribute(config, dataset)
@@ -128,20 +128,9 @@ def prepare(config: CRPAConfig) -> Setup:
   return Setup(compiled, split, data, parameters, privacy)
 
 
-@functools.lru_cache(maxsize=1)
-def load(name: str, data_dir: str | None, test_images: int) -> datasets.Dataset:
-  """Loads a dataset, see `datasets.load`, with so many test images; 0 means all."""
-  dataset = datasets.load(name, data_dir)
-  if test_images > dataset.test.labels.size:
-    raise ValueError(f"test_images: there are {dataset.test.labels.size}, not {test_images}")
-  if test_images:
-    dataset = dataset._replace(test=dataset.test.take(slice(test_images)))
-  return dataset
-
-
 @functools.lru_cache(maxsize=4)
 def _compile(shapes: _Shapes) -> Compiled:
-  dataset = load(shapes.dataset, shapes.data_dir, shapes.test_images)
+  dataset = judging.load(shapes.dataset, shapes.data_dir, shapes.test_images)
   model_fn = functools.partial(
     registry.find("model", shapes.model, registry.GLOBAL_MODELS),
     dataset.image_shape,

@@ -39,7 +39,7 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
   config_store.ConfigStore.instance().store(f"{script}_schema", config_class)
   started = False
 
-  @hydra.main(version_base="1.3", config_path=str(_CONF), config_name=script)
+  @hydra.main(version_base="1.3", config_path=str(_conf(script)), config_name=script)
   def job(config):
     nonlocal started
     started = True
@@ -134,9 +134,16 @@ def create_results(config: Any, name: str) -> Any:
 
 def _presets(script: str) -> dict[str, dict[str, Any]]:
   """Values of each preset, the default one first; none if the script has no presets."""
-  defaults = yaml.safe_load((_CONF / f"{script}.yaml").read_text())["defaults"]
+  folder = _conf(script)
+  defaults = yaml.safe_load((folder / f"{script}.yaml").read_text())["defaults"]
   chosen = [e["preset"] for e in defaults if isinstance(e, dict) and "preset" in e]
   if not chosen:
     return {}
-  files = sorted((_CONF / "preset").glob("*.yaml"), key=lambda file: file.stem != chosen[0])
+  files = sorted((folder / "preset").glob("*.yaml"), key=lambda file: file.stem != chosen[0])
   return {file.stem: yaml.safe_load(file.read_text()) for file in files}
+
+
+def _conf(script: str) -> pathlib.Path:
+  """The folder of a script's configuration: its own, or that of CRPA and its sweeps."""
+  own = _CONF / script
+  return own if own.is_dir() else _CONF

@@ -79,6 +79,7 @@ def local_training(
   epochs: int = 1,
   shuffle: bool = True,
   samples_per_round: int | None = None,
+  keep_optimizer_state: bool = True,
 ) -> LocalTraining:
   """Minibatch training.
 
@@ -89,6 +90,7 @@ def local_training(
     epochs: Passes over the data in a round.
     shuffle: Whether every epoch sees the data in a new order.
     samples_per_round: How many samples a round uses, drawn anew in each; None is all.
+    keep_optimizer_state: Whether the optimizer goes on where the last round left it.
 
   Returns:
     The two functions.
@@ -100,6 +102,8 @@ def local_training(
 
   def train(model, weights, optimizer_state, data, seed):
     keras_state.assign(model, weights)
+    if not keep_optimizer_state:
+      optimizer_state = initialize(weights)
     optimizer_state, loss = run_steps(model, optimizer_state, data, seed)
     update = tf.nest.map_structure(tf.subtract, keras_state.read(model), weights)
     return TrainingOutput(update, optimizer_state, loss)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 
 def read_confusion_matrices(path: pathlib.Path) -> np.ndarray:
@@ -40,6 +41,19 @@ def macro_scores(confusion: np.ndarray) -> MacroScores:
   recall = hits[present] / confusion.sum(axis=1)[present]
   f1 = 2 * hits[present] / (confusion.sum(axis=0) + confusion.sum(axis=1))[present]
   return MacroScores(*(float(scores.mean()) for scores in (precision, recall, f1)))
+
+
+def one_vs_rest_auc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+  """Area under the ROC of each class that occurs against all others; none for a single class.
+
+  Args:
+    labels: int `[n]`.
+    probabilities: float `[n, outputs]`.
+  """
+  classes = np.unique(labels)
+  if classes.size < 2:
+    return {}
+  return {str(c): float(roc_auc_score(labels == c, probabilities[:, c])) for c in classes}
 
 
 def attack_accuracy(confusion: np.ndarray, reconstruct: int, poison: int) -> float:

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from PIL import Image
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from tff_attacks.metrics import classification
@@ -71,6 +72,12 @@ def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
     axis.set_title(name)
     axis.axis("off")
   _save(figure, folder, "reconstructions")
+
+
+def picture(images: np.ndarray, path: pathlib.Path) -> None:
+  """Writes the first 24 images, float in [-1, 1], as two rows of a picture of their size."""
+  pixels = (grid(images[:24], columns=12) * 255).astype(np.uint8)
+  Image.fromarray(pixels.squeeze()).save(path)
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -25,6 +25,19 @@ class Evaluation(NamedTuple):
   confusion: np.ndarray
 
 
+def build_prediction(
+  model_fn: keras_state.ModelFn, images: np.ndarray
+) -> Callable[[ModelWeights], np.ndarray]:
+  """Returns a function from weights to the model's outputs for `images`."""
+  model = keras_state.build(model_fn)
+
+  def predict(weights: ModelWeights) -> np.ndarray:
+    keras_state.assign(model, weights)
+    return model.predict(images, _BATCH, verbose=0)
+
+  return predict
+
+
 def build_evaluation(
   model_fn: keras_state.ModelFn,
   loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],

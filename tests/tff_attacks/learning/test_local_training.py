@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -6,6 +8,7 @@ from models import crpa as crpa_models
 from tests import tiny
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
+from tff_attacks.learning import local_training
 
 SEED = tf.constant([0, 0])
 
@@ -75,6 +78,39 @@ def test_shuffling_loses_no_sample():
     run(tiny.training(sgd, batch_size=10, shuffle=shuffle), data) for shuffle in (True, False)
   )
   np.testing.assert_allclose(shuffled.update.trainable[0], ordered.update.trainable[0], atol=1e-6)
+
+
+def test_a_round_may_use_a_few_samples_drawn_anew():
+  """With SGD and one batch, the update tells which samples were used."""
+  data, sgd = tiny.images(0, 5), tff.learning.optimizers.build_sgdm(0.1)
+  gradient = local_training.plain_gradient(tiny.LOSS_FN)
+  training = local_training.local_training(sgd, gradient, 5, samples_per_round=2)
+  everything = local_training.local_training(sgd, gradient, 5)
+  updates = []
+  for seed in (1, 3):
+    found = run(training, data, seed=tf.constant([seed, 0]))
+    matches = [
+      chosen
+      for chosen in itertools.combinations(range(5), 2)
+      if np.allclose(
+        run(everything, data.take(list(chosen))).update.trainable[0],
+        found.update.trainable[0],
+        atol=1e-6,
+      )
+    ]
+    assert len(matches) == 1
+    updates.append(matches[0])
+  assert updates[0] != updates[1]
+
+
+def test_the_optimizer_may_start_anew_in_each_round():
+  gradient = local_training.plain_gradient(tiny.LOSS_FN)
+  adam, data = tff.learning.optimizers.build_adam(0.01), tiny.images(0, 8)
+  training = local_training.local_training(adam, gradient, 4, keep_optimizer_state=False)
+  first = run(training, data)
+  again = run(training, data, state=first.optimizer)
+  assert again.optimizer["step"] == first.optimizer["step"] == 2
+  np.testing.assert_array_equal(first.update.trainable[0], again.update.trainable[0])
 
 
 def test_no_data_no_update():

@@ -326,5 +326,7 @@ def test_the_search_for_unseeded_randomness_finds_it():
 
 
 def test_unknown_aggregator():
-  with pytest.raises(ValueError, match="unknown 'median'; allowed: mean, nonempty_mean, examples_weighted_mean"):
+  with pytest.raises(
+    ValueError, match="unknown 'median'; allowed: mean, nonempty_mean, examples_weighted_mean"
+  ):
     aggregation.build_aggregator("median")

@@ -60,3 +60,11 @@ def test_distances_equal_a_loop():
 
 def test_a_blank_image_correlates_with_nothing():
   assert quality(np.zeros_like(FOURS)).correlation == 0
+
+
+def test_euclidean_distance_in_each_normalisation():
+  generated = np.stack([np.full([2, 2, 1], v) for v in (-1.0, 1.0)])
+  real = np.stack([np.full([2, 2, 1], v) for v in (-1.0, 0.0, 1.0)])
+  # Pixels differ by 0, 1, 2 and 2, 1, 0; four pixels each.
+  found = reconstruction.euclidean_distance(generated, real)
+  assert found == pytest.approx((2.0, 1.0, 0.5))

@@ -1,0 +1,92 @@
+"""From the first round to the summary: what every federated experiment does."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import tensorflow_federated as tff
+
+from experiments import program
+from experiments.options import ConfigError
+from experiments.runtime_options import Runtime
+from tff_attacks.data.datasets import Images
+from tff_attacks.learning.process import ClientState, ServerState
+from tff_attacks.simulation import checkpoints as checkpoints_lib
+from tff_attacks.simulation import loop
+from tff_attacks.simulation import results as results_lib
+
+
+class Observer(Protocol):
+  """What an experiment measures."""
+
+  def resume(self, completed_rounds: int) -> None:
+    """Takes up the measurements of the rounds that are done already."""
+
+  def evaluate(self, server: ServerState, clients: Sequence[ClientState]) -> dict[str, float]:
+    """Measures a round, see `loop.Evaluate`."""
+
+  def on_round(self, round_number: int, server, clients, metrics: dict[str, Any]) -> None:
+    """Writes what a round leaves behind, see `loop.OnRound`."""
+
+  def finish(self, progress: loop.Progress) -> dict[str, object]:
+    """Draws the figures and returns the summary."""
+
+  def sentence(self, summary: dict[str, Any]) -> str:
+    """What happened, in one sentence."""
+
+
+def run(
+  name: str,
+  config: Any,
+  process: tff.templates.IterativeProcess,
+  server: ServerState,
+  clients: list[ClientState],
+  data: Sequence[Images],
+  runtime: Runtime,
+  observer: Observer,
+  results: results_lib.Results,
+) -> int:
+  """Runs the rounds that are still to do and returns the exit status.
+
+  Args:
+    name: Of the script.
+    config: With `rounds`, `checkpoint_every` and `runtime`.
+    process: See `tff_attacks.learning.process`.
+    server: The server's state before the first round.
+    clients: The clients'.
+    data: Theirs.
+    runtime: Where it runs.
+    observer: What is measured.
+    results: Where it is written.
+
+  Raises:
+    ConfigError: If none of the checkpoints to resume from can be read.
+  """
+  checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
+  try:
+    progress = loop.restore(checkpoints, server, clients)
+  except ValueError as error:
+    raise ConfigError(f"resume: {error}") from error
+  observer.resume(progress.rounds)
+  progress = loop.simulate(
+    process,
+    progress,
+    runtime.place(data),
+    config.rounds,
+    observer.evaluate,
+    observer.on_round,
+    checkpoints,
+    config.checkpoint_every,
+  )
+  if progress.rounds < config.rounds:
+    print(
+      f"Interrupted after {progress.rounds} of {config.rounds} rounds. Go on with:\n"
+      f"  python -m experiments.{name} resume={results.folder}"
+    )
+    return program.INTERRUPTED
+  summary = observer.finish(progress)
+  summary |= {"runtime": config.runtime, "device": runtime.device}
+  summary |= results_lib.environment(runtime.process_ids)
+  results.write_json("summary", summary)
+  print(observer.sentence(summary))
+  print(f"Pictures: {results.images}")
+  return 0

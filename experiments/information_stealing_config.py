@@ -1,0 +1,116 @@
+"""Configuration of one run of GAN information stealing."""
+
+import dataclasses
+
+from experiments import runtime_options
+from experiments.options import ConfigError, option, validate
+from tff_attacks.data import datasets
+
+SUMMARY = """\
+Runs GAN information stealing on a federation: one client without any data trains a generator \
+against the global model, once that is good, to reconstruct a class of a victim, and trains its \
+own model on the images with an additional label. By default each class has an honest user (11 \
+users with ten classes); with victim_classes there is one honest user, the victim.
+Watch the accuracy while it runs; read summary.json, metrics.csv and images/ in the results folder \
+afterwards."""
+
+
+@dataclasses.dataclass
+class InformationStealingConfig(runtime_options.RuntimeOptions):
+  """Options of `python -m experiments.information_stealing`."""
+
+  preset: str = option(
+    "quick",
+    "Values for every option that is not given: quick runs in a minute on the embedded digits, "
+    "paper is the published setting.",
+    choices=("quick", "paper"),
+  )
+  # The data and who holds it.
+  dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
+  data_dir: str | None = option(
+    None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
+  )
+  victim_classes: list[int] = option(
+    [], "Classes of the only honest user (two users); none gives each class a user of its own."
+  )
+  images_per_class: int = option(5000, "Training images of each class.", at_least=1)
+  # The federation.
+  model: str = option(
+    "information_stealing", "Global model with C + 1 outputs: a name or package.module:function."
+  )
+  rounds: int = option(100, "Rounds.", at_least=1)
+  samples_per_round: int = option(
+    50, "Images that a user trains on in a round, drawn anew in each.", at_least=1
+  )
+  batch_size: int = option(16, "Images in a step.", at_least=1)
+  local_epochs: int = option(1, "Passes over a round's images.", at_least=1)
+  learning_rate: float = option(0.005, "Of the local Adam (beta_1 0.5).", above=0)
+  keep_optimizer_state: bool = option(
+    True, "Whether a user's Adam goes on where the last round left it; the paper does not say."
+  )
+  aggregator: str = option(
+    "mean",
+    "How the server combines updates. Before its attack the adversary has nothing to train on and "
+    "sends zeros, which nonempty_mean leaves out.",
+    choices=("mean", "nonempty_mean"),
+  )
+  # The attack.
+  attack: str = option(
+    "information_stealing", "Or none, as a control.", choices=("information_stealing", "none")
+  )
+  target: int = option(1, "Class that the adversary reconstructs.", at_least=0)
+  start_accuracy: float = option(
+    0.9, "The attack starts once accuracy on the honest users' classes is above this.", at_least=0
+  )
+  latest_start: int = option(
+    100, "Round, from 0, in which it starts even so; the report then says it.", at_least=1
+  )
+  generator: str = option("information_stealing", "Generator: a name or package.module:function.")
+  noise: str = option(
+    "uniform", "What it makes images of; the paper says both.", choices=("uniform", "normal")
+  )
+  generator_steps: int = option(500, "Updates of the generator in a round.", at_least=1)
+  generator_batch_size: int = option(16, "Images in an update.", at_least=1)
+  generator_learning_rate: float = option(1e-3, "Of its Adam (beta_1 0.5).", above=0)
+  generated_images: int = option(5000, "Images that it generates in a round.", at_least=1)
+  # The run.
+  seed: int = option(0, "Same config and seed, same result.", at_least=0)
+  test_images: int = option(
+    0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
+  )
+  image_every: int = option(5, "Rounds between two pictures.", at_least=1)
+  checkpoint_every: int = option(10, "Rounds between two checkpoints.", at_least=1)
+  output_dir: str | None = option(
+    None,
+    "Results folder, new or empty; null is results/information_stealing/<date and time>.",
+  )
+  resume: str | None = option(
+    None, "Results folder of an unfinished run to go on with; every other option is its own."
+  )
+
+
+def check(config: InformationStealingConfig) -> None:
+  """Checks what can be checked without reading data or importing TensorFlow.
+
+  Raises:
+    ConfigError: If a value, or a combination, cannot be run.
+  """
+  validate(config)
+  runtime_options.check(config)
+  num_classes = datasets.NUM_CLASSES[config.dataset]
+  for field, classes in (("target", [config.target]), ("victim_classes", config.victim_classes)):
+    for label in classes:
+      if not 0 <= label < num_classes:
+        raise ConfigError(
+          f"{field}: {label} is not a class of {config.dataset}; allowed: 0 to {num_classes - 1}"
+        )
+  if len(set(config.victim_classes)) < len(config.victim_classes):
+    raise ConfigError("victim_classes: a class is named twice")
+  if config.victim_classes and config.target not in config.victim_classes:
+    raise ConfigError(f"target: the victim does not hold {config.target}; add it to victim_classes")
+  if config.start_accuracy >= 1:
+    raise ConfigError("start_accuracy: must be below 1, accuracy never exceeds it")
+  if config.samples_per_round > config.generated_images:
+    raise ConfigError("generated_images: must be samples_per_round or more")
+  if config.seed >= 2**32:
+    raise ConfigError("seed: must be below 2**32")
