@@ -1,4 +1,4 @@
-"""The networks of Zhang et al., GAN-based information stealing in federated learning (Fig. 4)."""
+"""The networks of GAN information stealing (Figure 4 of the paper, see `attacks`)."""
 
 import tensorflow as tf
 

@@ -2,8 +2,8 @@
 
 Once the global model is good, the adversary trains a generator against it each round, and
 trains its own model on the images with the label of an additional class, so that the
-victim reveals more. Source: Zhang, Zhang, Zhang, GAN-based information stealing attacks
-in federated learning (the paper's threat model, III.C).
+victim reveals more. Source: Information Stealing in Federated Learning Systems Based on
+Generative Adversarial Networks, 2021, III.C.
 """
 
 from typing import NamedTuple
