@@ -1,0 +1,428 @@
+"""The runtime in this process against the stock one, on every kind of computation."""
+
+import collections
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tests.tff_attacks.runtime.computations import (
+  DIGITS,
+  FLOAT,
+  FLOATS,
+  INT,
+  INTS,
+  NAMED,
+  TABLE,
+  VECTOR,
+  Fields,
+  Pair,
+  Unsorted,
+  add,
+  aggregate_digits,
+  at_clients,
+  at_server,
+  check_agrees,
+  check_same,
+  eval_at,
+  federated,
+  half,
+  identity,
+  increment,
+  installed,
+  pass_clients,
+  rows,
+  same,
+  select_rows,
+  tensorflow,
+)
+from tff_attacks.runtime import in_process
+
+FEDERATED = {
+  "map": (federated(lambda x: tff.federated_map(increment, x), INTS), [1, 2, 3]),
+  "map at server": (federated(lambda x: tff.federated_map(increment, x), at_server(INT)), 1),
+  "map to a struct": (
+    federated(
+      lambda x: tff.federated_map(tff.tensorflow.computation(lambda v: Pair(v, (v, {})), INT), x),
+      INTS,
+    ),
+    [1, 2],
+  ),
+  "map all equal": (
+    federated(
+      lambda x, y: (tff.federated_map(increment, tff.federated_broadcast(x)), y),
+      at_server(INT),
+      INTS,
+    ),
+    1,
+    [1, 2],
+  ),
+  "map of a building block": (
+    federated(
+      lambda x: tff.federated_map(tff.federated_computation(lambda v: (v, increment(v)), INT), x),
+      INTS,
+    ),
+    [1, 2],
+  ),
+  "broadcast": (
+    federated(lambda x, y: (tff.federated_broadcast(x), y), at_server(INT), INTS),
+    1,
+    [1, 2],
+  ),
+  "value at clients": (
+    federated(lambda y: (tff.federated_value(7, tff.CLIENTS), y), INTS),
+    [1, 2],
+  ),
+  "value at server": (federated(lambda: tff.federated_value(7, tff.SERVER)),),
+  "value of a struct": (
+    federated(lambda: tff.federated_value(collections.OrderedDict(b=1.5, a=True), tff.SERVER)),
+  ),
+  "value of an array": (
+    federated(lambda: tff.federated_value(np.array([1, 2], np.int64), tff.SERVER)),
+  ),
+  "value of a string": (federated(lambda: tff.federated_value("abc", tff.SERVER)),),
+  "eval at clients": (
+    federated(
+      lambda y: (tff.federated_eval(tff.tensorflow.computation(lambda: 3), tff.CLIENTS), y), INTS
+    ),
+    [1, 2],
+  ),
+  "eval at server": (eval_at(tff.SERVER),),
+  "aggregate": (federated(aggregate_digits, INTS), [3, 1, 2]),
+  "aggregate, one client": (federated(aggregate_digits, INTS), [3]),
+  "aggregate, no client": (federated(aggregate_digits, INTS), []),
+  "aggregate, many clients": (federated(aggregate_digits, INTS), list(range(37))),
+  "sum": (federated(tff.federated_sum, INTS), [1, 2, 3]),
+  "sum, no client": (federated(tff.federated_sum, INTS), []),
+  "sum, many clients": (
+    federated(tff.federated_sum, FLOATS),
+    list(np.random.default_rng(0).normal(size=53).astype(FLOAT)),
+  ),
+  "sum of structs": (
+    federated(tff.federated_sum, at_clients(Pair(INT, tff.TensorType(FLOAT, [2])))),
+    [Pair(1, np.ones(2, FLOAT)), Pair(2, np.ones(2, FLOAT))],
+  ),
+  "sum of booleans as integers": (
+    federated(
+      lambda x: tff.federated_sum(
+        tff.federated_map(tff.tensorflow.computation(lambda v: tf.cast(v, INT), np.bool_), x)
+      ),
+      at_clients(np.bool_),
+    ),
+    [True, False, True],
+  ),
+  "mean": (federated(lambda x: tff.federated_mean(x), FLOATS), [1.0, 2.0, 4.0]),
+  "mean, one client": (federated(lambda x: tff.federated_mean(x), FLOATS), [0.1]),
+  "mean, no client": (federated(lambda x: tff.federated_mean(x), FLOATS), []),
+  "weighted mean": (
+    federated(lambda x, w: tff.federated_mean(x, w), FLOATS, FLOATS),
+    [1.0, 2.0, 4.0],
+    [0.1, 0.2, 0.3],
+  ),
+  "weighted mean of structs": (
+    federated(lambda x, w: tff.federated_mean(x, w), at_clients(Pair(FLOAT, (FLOAT,))), FLOATS),
+    [Pair(1.0, (2.0,)), Pair(3.0, (5.0,))],
+    [0.1, 0.7],
+  ),
+  "min": (federated(tff.federated_min, INTS), [3, 1, 2]),
+  "min, no client": (federated(tff.federated_min, INTS), []),
+  "max": (federated(tff.federated_max, FLOATS), [3.0, 1.0, 2.0]),
+  "max, no client": (federated(tff.federated_max, FLOATS), []),
+  "zip at clients": (
+    federated(lambda x, y: tff.federated_zip((x, y)), INTS, FLOATS),
+    [1, 2],
+    [3.0, 4.0],
+  ),
+  "zip at clients, deep": (
+    federated(lambda x, y: tff.federated_zip(collections.OrderedDict(b=x, a=(y, x))), INTS, FLOATS),
+    [1, 2],
+    [3.0, 4.0],
+  ),
+  "zip at clients, one is all equal": (
+    federated(
+      lambda x, y: tff.federated_zip((tff.federated_broadcast(x), y)), at_server(INT), INTS
+    ),
+    1,
+    [2, 3],
+  ),
+  "zip at clients, all are all equal": (
+    federated(
+      lambda x, y: (tff.federated_zip((tff.federated_broadcast(x), tff.federated_broadcast(x))), y),
+      at_server(INT),
+      INTS,
+    ),
+    1,
+    [2, 3],
+  ),
+  "zip at server": (
+    federated(lambda x, y: tff.federated_zip(Pair(x, y)), at_server(INT), at_server(FLOAT)),
+    1,
+    2.0,
+  ),
+  "select": (rows(2), [[0, 1], [2, 2]], TABLE),
+  "secure sum": (federated(lambda x: tff.federated_secure_sum(x, 100), INTS), [1, 2, 3]),
+  "secure sum by bits": (
+    federated(lambda x: tff.federated_secure_sum_bitwidth(x, 8), INTS),
+    [1, 2, 3],
+  ),
+  "secure select": (
+    select_rows(tff.federated_secure_select)(2),
+    [[0, 1], [2, 2]],
+    TABLE,
+  ),
+  "sequence reduce": (
+    federated(lambda x: tff.sequence_reduce(x, 0, add), tff.SequenceType(INT)),
+    [1, 2, 3],
+  ),
+  "sequence reduce, no element": (
+    federated(lambda x: tff.sequence_reduce(x, 0, add), tff.SequenceType(INT)),
+    [],
+  ),
+  "sequence reduce at clients": (
+    federated(
+      lambda x: tff.federated_map(
+        tff.federated_computation(
+          lambda data: tff.sequence_reduce(data, 0, add), tff.SequenceType(INT)
+        ),
+        x,
+      ),
+      at_clients(tff.SequenceType(INT)),
+    ),
+    [[1, 2], [], [3]],
+  ),
+  "a function as an argument": (
+    federated(lambda f, x: f(x), tff.FunctionType(INT, INT), INT),
+    increment,
+    3,
+  ),
+  "a function as the argument": (
+    federated(lambda f: f(3), tff.FunctionType(INT, INT)),
+    increment,
+  ),
+  "a function to map": (
+    federated(lambda f, x: tff.federated_map(f, x), tff.FunctionType(INT, INT), INTS),
+    increment,
+    [3, 4],
+  ),
+  "a federated function as an argument": (
+    federated(lambda f, x: f(x), tff.FunctionType(INTS, INTS), INTS),
+    pass_clients,
+    [1, 2],
+  ),
+  "a function in a function": (
+    federated(
+      lambda x: tff.federated_map(tff.federated_computation(lambda v: half(increment(v)), INT), x),
+      INTS,
+    ),
+    [1, 2],
+  ),
+}
+
+SECURE = [name for name in FEDERATED if name.startswith("secure")]
+
+TYPES = {
+  "[None]": (identity(VECTOR), np.arange(3, dtype=FLOAT)),
+  "[None, 2]": (identity(tff.TensorType(FLOAT, [None, 2])), np.ones([3, 2], FLOAT)),
+  "unknown rank": (identity(tff.TensorType(FLOAT, None)), np.ones([3, 2], FLOAT)),
+  "empty": (identity(tff.TensorType(FLOAT, [0, 3])), np.ones([0, 3], FLOAT)),
+  "empty from a list": (identity(tff.TensorType(FLOAT, [0])), []),
+  "nested lists": (identity(tff.TensorType(FLOAT, [2, 1])), [[1.0], [2.0]]),
+  "a tuple for a tensor": (identity(tff.TensorType(FLOAT, [2])), (1.0, 2.0)),
+  "tensors in a list": (identity(tff.TensorType(INT, [2])), [tf.constant(1), tf.constant(2)]),
+  "an eager tensor": (identity(VECTOR), tf.constant([1.0, 2.0])),
+  "a variable": (identity(VECTOR), tf.Variable([1.0, 2.0])),
+  "a narrower array": (identity(tff.TensorType(np.int64, [2])), np.array([1, 2], INT)),
+  "a narrower eager tensor": (identity(np.int64), tf.constant(1)),
+  "an array without dimensions": (identity(INT), np.array(3, INT)),
+  "a large integer": (identity(np.uint64), 2**64 - 1),
+  "not a number": (identity(FLOAT), float("nan")),
+  "a string": (identity(np.str_), "abc"),
+  "bytes that end in null": (identity(np.str_), b"abc\0"),
+  "bytes that are no text": (identity(np.str_), b"\xff"),
+  "a NumPy string": (identity(np.str_), np.str_("abc")),
+  "NumPy bytes": (identity(np.str_), np.bytes_("abc")),
+  "an array of strings": (identity(tff.TensorType(np.str_, [None])), np.array(["a", "bc"])),
+  "an array of bytes": (identity(tff.TensorType(np.str_, [None])), np.array([b"a", b"bc"])),
+  "objects that are bytes": (
+    identity(tff.TensorType(np.str_, [None])),
+    np.array([b"a\0", b"bc"], object),
+  ),
+  "a list of strings": (identity(tff.TensorType(np.str_, [2])), ["a", "bc"]),
+  "no strings": (identity(tff.TensorType(np.str_, [0])), np.array([], object)),
+  "a tuple": (identity((INT, FLOAT)), (1, 2.0)),
+  "arguments": (tensorflow(lambda x, y: (y, x), INT, FLOAT), 1, 2.0),
+  "a list as a struct": (same(tff.StructWithPythonType([INT, FLOAT], list)), [1, 2.0]),
+  "a dict": (same(tff.StructWithPythonType(list(NAMED.items()), dict)), {"b": 1, "a": 2}),
+  "an ordered dict": (identity(NAMED), collections.OrderedDict(b=1, a=2)),
+  "a named tuple": (identity(Unsorted(INT, INT)), Unsorted(1, 2)),
+  "an attrs class": (same(tff.StructWithPythonType(list(NAMED.items()), Fields)), Fields(1, 2)),
+  "an attrs class, TensorFlow": (tensorflow(lambda: Fields(1, 2.0)),),
+  "a tuple for a named tuple": (same(Unsorted(INT, FLOAT)), (1, 2.0)),
+  "names without a container": (
+    same(tff.StructType([("b", INT), ("a", INT)])),
+    collections.OrderedDict(b=1, a=2),
+  ),
+  "nested structs": (
+    same(collections.OrderedDict(b=(INT, Pair((FLOAT,), ())), a=collections.OrderedDict(z=INT))),
+    collections.OrderedDict(b=(1, Pair((2.0,), ())), a=collections.OrderedDict(z=3)),
+  ),
+  "an empty struct": (same(tff.StructType([])), ()),
+  "an empty struct, TensorFlow": (tensorflow(lambda x: ((), x), INT), 1),
+  "nothing but empty structs": (tensorflow(lambda: ((), {})),),
+  "an empty struct at clients": (same(at_clients(tff.StructType([]))), [(), ()]),
+  "structs at clients": (same(at_clients(Pair(INT, VECTOR))), [Pair(1, [1.0]), Pair(2, [])]),
+  "a value at server": (same(at_server(Pair(INT, FLOAT))), Pair(1, 2.0)),
+  "federated values in a struct": (
+    same(collections.OrderedDict(b=at_server(INT), a=INTS)),
+    collections.OrderedDict(b=1, a=[2, 3]),
+  ),
+  "an all-equal value": (
+    same((tff.FederatedType(INT, tff.CLIENTS, all_equal=True), INTS)),
+    (5, [1, 2]),
+  ),
+  "a dataset": (same(tff.SequenceType(np.int64)), tf.data.Dataset.range(3)),
+  "a list as a sequence": (same(tff.SequenceType(INT)), [1, 2, 3]),
+  "no elements": (same(tff.SequenceType(INT)), []),
+  "elements of many shapes": (same(tff.SequenceType(VECTOR)), [[1.0, 2.0], [3.0, 4.0], [5.0]]),
+  "tensors as elements": (same(tff.SequenceType(INT)), [tf.constant(1), tf.constant(2)]),
+  "a sequence of tuples": (same(tff.SequenceType((INT, FLOAT))), [(1, 2.0), (3, 4.0)]),
+  "a sequence of dicts": (same(tff.SequenceType(NAMED)), [collections.OrderedDict(b=1, a=2)]),
+  "a dataset of dicts": (
+    lambda: DIGITS,
+    tf.data.Dataset.from_tensor_slices(collections.OrderedDict(b=[1, 3], a=[2, 4])),
+  ),
+  "a sequence made inside": (tensorflow(lambda n: tf.data.Dataset.range(n), np.int64), 3),
+  "sequences at clients": (same(at_clients(tff.SequenceType(INT))), [[1], [], [2, 3]]),
+}
+
+DTYPES = [
+  *[np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64],
+  *[np.float16, np.float32, np.float64, ml_dtypes.bfloat16, np.complex64, np.complex128],
+]
+
+WRONG = {
+  "a float for an integer": (identity(INT), 1.5),
+  "an integer for a float": (identity(FLOAT), 1),
+  "a string for an integer": (identity(INT), "1"),
+  "an integer for a string": (identity(np.str_), 1),
+  "a wider array": (identity(VECTOR), np.array([1.0])),
+  "a wider eager tensor": (identity(INT), tf.constant(1, tf.int64)),
+  "eager floats for integers": (identity(tff.TensorType(INT, [2])), tf.constant([1.0, 2.0])),
+  "too large an integer": (identity(np.uint8), 256),
+  "a negative one": (identity(np.uint32), -1),
+  "integers in a list of floats": (identity(tff.TensorType(FLOAT, [2])), [1.0, 2]),
+  "a ragged list of integers": (identity(tff.TensorType(FLOAT, [2, None])), [[1, 2], [3]]),
+  "a vector for a scalar": (identity(INT), np.array([1], INT)),
+  "a scalar for a vector": (identity(tff.TensorType(INT, [1])), 1),
+  "too long a vector": (identity(tff.TensorType(INT, [2])), np.arange(3, dtype=INT)),
+  "too wide a matrix": (identity(tff.TensorType(INT, [None, 2])), np.ones([1, 3], INT)),
+  "no list for clients": (same(INTS), 5),
+  "an array for clients": (same(INTS), np.array([1, 2], INT)),
+  "a wrong client": (same(INTS), [1, 2.5]),
+  "too many elements": (same(tff.StructType([INT])), (1, 2)),
+  "a scalar for a struct": (same(tff.StructType([INT])), 1),
+  "wrong elements of a list": (same(tff.SequenceType(INT)), ["a"]),
+  "wrong elements of a dataset": (same(tff.SequenceType(INT)), tf.data.Dataset.range(3)),
+  "a tuple for a sequence": (same(tff.SequenceType(INT)), (1, 2)),
+  "a scalar for a sequence": (same(tff.SequenceType(INT)), 1),
+  "a function of another type": (
+    federated(lambda f: f(3), tff.FunctionType(INT, INT)),
+    half,
+  ),
+  "no function": (federated(lambda f: f(3), tff.FunctionType(INT, INT)), 3),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FEDERATED if name not in SECURE])
+def test_federated_computations_agree(tff_worker, context, name):
+  make, *arguments = FEDERATED[name]
+  check_agrees(context, make(), arguments)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types_agree(tff_worker, context, name):
+  make, *arguments = TYPES[name]
+  check_agrees(context, make(), arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtypes_agree(tff_worker, context, dtype):
+  types = [dtype, tff.TensorType(dtype, [None]), tff.TensorType(dtype, [0]), at_clients(dtype)]
+  values = [dtype(1), np.array([0, 1], dtype), np.zeros([0], dtype), [dtype(0), dtype(1)]]
+  check_agrees(context, same(types)(), [values])
+  check_agrees(context, identity(types[:3])(), [values[:3]])
+  if dtype is not ml_dtypes.bfloat16:
+    lists = [np.ones(2, dtype).tolist(), [dtype(1), dtype(0)]]
+    check_agrees(context, identity([tff.TensorType(dtype, [2])] * 2)(), [lists])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_python_and_numpy_scalars_are_accepted_as_by_the_worker(tff_worker, context, dtype):
+  computation = identity(dtype)()
+  values = [True, 1, -1, 70000, 1.5, 1.5j, "a", np.int64(1), np.uint8(1), np.float64(1)]
+
+  def outcome(value):
+    try:
+      return computation(value)
+    except Exception as error:
+      return type(error)
+
+  for value in values:
+    expected = outcome(value)
+    with installed(context):
+      found = outcome(value)
+    assert found == expected, value
+    assert type(found) is type(expected), value
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_the_worker_refuses_is_refused(tff_worker, context, name):
+  make, *arguments = WRONG[name]
+  computation = make()
+  with pytest.raises(Exception):  # noqa: B017, PT011 (any: the stock runtime raises many)
+    computation(*arguments)
+  with installed(context), pytest.raises(TypeError):
+    computation(*arguments)
+
+
+def test_errors_name_what_was_expected_and_found(context):
+  cases = [
+    (identity(INT), 1.5, "int32, found float"),
+    (identity(np.str_), object(), "string, found object"),
+    (identity(INT), None, "int32, found NoneType"),
+    (identity(INT), {"a": 1}, "int32, found dict"),
+    (identity(VECTOR), np.zeros([2, 2], FLOAT), r"shape \(None,\), found \(2, 2\)"),
+    (same(tff.SequenceType(INT)), tf.data.Dataset.range(1), r"int32\*, found int64\*"),
+    (same(INTS), [None], "int32, found NoneType"),
+  ]
+  for make, argument, message in cases:
+    with installed(context), pytest.raises(TypeError, match=message):
+      make()(argument)
+
+
+def test_clients_of_two_arguments_must_be_as_many(tff_worker, context):
+  computation = tff.federated_computation(lambda x, y: (x, y), INTS, INTS)
+  with pytest.raises(ValueError, match="Conflicting cardinalities"):
+    computation([1], [1, 2])
+  with installed(context), pytest.raises(ValueError, match="Conflicting cardinalities"):
+    computation([1], [1, 2])
+
+
+@pytest.mark.parametrize("name", SECURE)
+def test_secure_aggregation_is_computed_in_the_clear_only_when_asked(context, name):
+  make, *arguments = FEDERATED[name]
+  with installed(context), pytest.raises(NotImplementedError, match="federated_secure"):
+    make()(*arguments)
+  plain = {"secure select": "select"}.get(name)
+  with in_process.in_process(insecure_aggregation=True):
+    found = make()(*arguments)
+    expected = np.int32(6)
+    if plain:
+      plain_make, *plain_arguments = FEDERATED[plain]
+      expected = plain_make()(*plain_arguments)
+    check_same(found, expected)
+    if not plain:
+      with pytest.raises(tf.errors.InvalidArgumentError, match="larger than maximum"):
+        make()([1000])
