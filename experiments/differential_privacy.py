@@ -10,9 +10,9 @@ SUMMARY = """\
 Runs CRPA on some pairs of classes, with one class per client (alpha = 0) and with nearly equal \
 shares (alpha = 10), under several settings of differential privacy: none; as published \
 (microbatches: the whole batch is clipped as one); of each record; of each client at the server; \
-and two controls, because the published setting changes more than the noise: its optimizer alone \
-(sgd), and with its clipping (clipped). Each also without attack. Writes summary.csv (a row a run) \
-and draws the bars (the CRPA study's Figure 8).
+and controls, because these change more than the noise: the published optimizer alone (sgd), and \
+each clipping without noise. Each also without attack. Writes summary.csv (a row a run) and draws \
+the bars (the CRPA study's Figure 8).
 It can be stopped at any time and goes on with resume=<folder>."""
 
 VARIES = (
@@ -31,6 +31,8 @@ class DifferentialPrivacyConfig(distributions.DistributionsConfig):
 
 def plan(config: DifferentialPrivacyConfig) -> list[sweep_plan.Run]:
   """A run for each pair, alpha, setting and seed."""
+  if not config.settings:
+    raise ConfigError("settings: name at least one")
   for setting in config.settings:
     if setting not in sweep_plan.SETTINGS:
       raise ConfigError(f"settings: {setting!r}; allowed: {', '.join(sweep_plan.SETTINGS)}")

@@ -8,8 +8,9 @@ from experiments.options import ConfigError, option
 
 SUMMARY = """\
 Runs CRPA on some pairs of classes under noise of several sizes, added to batches (microbatches, \
-as published), to records, or at the server (clients), each also without attack. Writes \
-summary.csv (a row a run) and draws accuracy and AAA over epsilon, with the reconstructions.
+as published), to records, or at the server (clients); beside it, each with its clipping alone, \
+the published optimizer alone, and nothing at all. Each also without attack. Writes summary.csv (a \
+row a run) and draws accuracy and AAA over epsilon, with the reconstructions.
 It can be stopped at any time and goes on with resume=<folder>."""
 
 NOISY = ("microbatches", "records", "clients")
@@ -25,17 +26,19 @@ class FrontierConfig(sweep_plan.SweepConfig):
 
 
 def plan(config: FrontierConfig) -> list[sweep_plan.Run]:
-  """A run for each pair, setting, size of the noise and seed; and without any noise."""
+  """A run for each pair, setting, size of the noise (and none) and seed."""
+  if not config.settings:
+    raise ConfigError("settings: name at least one")
   for setting in config.settings:
     if setting not in NOISY:
       raise ConfigError(f"settings: {setting!r}; allowed: {', '.join(NOISY)}")
   if not config.noise_multipliers or min(config.noise_multipliers) <= 0:
     raise ConfigError(f"noise_multipliers: {config.noise_multipliers}; allowed: above 0 each")
-  levels = [{"setting": "none"}]
+  levels = [{"setting": "none"}, {"setting": "sgd"}]
   levels += [
     {"setting": setting, "noise_multiplier": noise}
     for setting in config.settings
-    for noise in config.noise_multipliers
+    for noise in (0.0, *config.noise_multipliers)
   ]
   cells = [
     ("crpa", {"reconstruct": g, "poison": t} | level)

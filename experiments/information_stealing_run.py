@@ -125,6 +125,9 @@ def _prepare(config: InformationStealingConfig) -> Setup:
   )
   held = np.unique(np.concatenate([images.labels for images in data]))
   test = dataset.test.take(np.isin(dataset.test.labels, held))
+  for label in held:
+    if label not in test.labels:
+      raise ValueError(f"test_images: no test image of class {label}")
   return Setup(
     dataset._replace(test=test), data, model_fn, generator, draw_noise, contract.from_logits,
     loss_fn, parameters, federation,
@@ -205,10 +208,13 @@ class Observer:
     if accuracy > self._config.start_accuracy and not self._scores("reached").exists():
       self._save_scores("reached", server.weights)
     target = confusion[self._config.target]
+    honest = classification.macro_scores(confusion, predicted_too=False)
     return {
       "test_loss": loss,
       "test_accuracy": accuracy,
       **classification.macro_scores(confusion)._asdict(),
+      # Without the additional class, which no test image has.
+      **{f"honest_{name}": value for name, value in honest._asdict().items()},
       "target_recall": float(target[self._config.target] / target.sum()),
       "attack_started": self._started(clients),
       **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
@@ -248,7 +254,9 @@ class Observer:
     outputs = self._predict(weights)
     probabilities = tf.nn.softmax(outputs).numpy() if self._setup.from_logits else outputs
     labels = self._setup.dataset.test.labels
-    np.savez_compressed(self._scores(name), labels=labels, probabilities=probabilities)
+    temporary = self._scores(name).with_suffix(".tmp.npz")
+    np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
+    temporary.replace(self._scores(name))  # Complete, or not there.
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:
     """Draws the figures and returns the summary."""
@@ -272,9 +280,10 @@ class Observer:
     started = int(summary["attack_started"])
     if started != information_stealing.NOT_STARTED:
       before, after = metrics[metrics["round"] < started], metrics[metrics["round"] >= started]
-      names = ("test_accuracy", "precision", "recall", "f1", "target_recall")
-      summary["before_attack"] = before[list(names)].tail(10).mean().to_dict()
-      summary["after_attack"] = after[list(names)].tail(10).mean().to_dict()
+      names = ["test_accuracy", "target_recall"]
+      names += [f"{of}{name}" for of in ("", "honest_") for name in ("precision", "recall", "f1")]
+      summary["before_attack"] = before[names].tail(10).mean().to_dict()
+      summary["after_attack"] = after[names].tail(10).mean().to_dict()
       quality = pd.read_csv(folder / "reconstruction.csv").drop(columns="round")
       summary["reconstruction"] = quality.iloc[-1].to_dict()
       summary["reconstruction"]["first_distance"] = quality["distance"].iloc[0]

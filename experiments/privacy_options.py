@@ -47,17 +47,20 @@ class Privacy(NamedTuple):
 
   Attributes:
     kind: As the option `privacy`.
-    l2_norm_clip: Clipping norm.
-    mechanism: `accounting.Mechanism`.
+    mechanisms: `accounting.Mechanism`s, one for each size of an honest client.
     delta: At which epsilon is given.
     void: Why there is no guarantee at all; None if there is one.
   """
 
   kind: str
-  l2_norm_clip: float
-  mechanism: Any
+  mechanisms: Sequence[Any]
   delta: float
   void: str | None
+
+  @property
+  def mechanism(self) -> Any:
+    """One of them; they differ in the number of records alone."""
+    return self.mechanisms[0]
 
   def epsilon(self, rounds: int) -> dict[str, float]:
     """Epsilon after so many rounds, in each reading that there is."""
@@ -67,10 +70,13 @@ class Privacy(NamedTuple):
       return {}
     values = {"epsilon": accounting.epsilon(self.mechanism, rounds, self.delta)}
     if self.kind != "clients":
-      values["epsilon_poisson"] = accounting.epsilon(
-        self.mechanism, rounds, self.delta, accounting.POISSON
-      )
+      values["epsilon_poisson"] = max(self._poisson(m, rounds) for m in self.mechanisms)
     return values
+
+  def _poisson(self, mechanism: Any, rounds: int) -> float:
+    from tff_attacks.privacy import accounting
+
+    return accounting.epsilon(mechanism, rounds, self.delta, accounting.POISSON)
 
   def statement(self, rounds: int) -> str:
     """What is guaranteed after so many rounds, in words."""
@@ -78,8 +84,10 @@ class Privacy(NamedTuple):
 
     if self.void:
       return f"No guarantee of differential privacy: {self.void}.\n"
-    state = accounting.client_statement if self.kind == "clients" else accounting.record_statement
-    return state(self.mechanism, rounds, self.delta)
+    if self.kind == "clients":
+      return accounting.client_statement(self.mechanism, rounds, self.delta)
+    worst = max(self.mechanisms, key=lambda m: self._poisson(m, rounds))
+    return accounting.record_statement(worst, rounds, self.delta)
 
 
 def check(config: Any) -> None:
@@ -92,8 +100,7 @@ def check(config: Any) -> None:
   if config.privacy == "none":
     if noise != (None, None):
       raise ConfigError("noise_multiplier, target_epsilon: only with privacy=records, ...")
-    return
-  if sum(value is not None for value in noise) != 1:
+  elif sum(value is not None for value in noise) != 1:
     raise ConfigError("noise_multiplier: give it or target_epsilon, and one of them only")
   if config.privacy == "microbatches" and config.batch_size % config.microbatches:
     raise ConfigError(
@@ -105,7 +112,13 @@ def check(config: Any) -> None:
     raise ConfigError("clipping: adaptive only with privacy=clients")
   if config.privacy == "clients" and config.aggregator != "mean":
     raise ConfigError("aggregator: must be mean with privacy=clients, which bounds each client")
-  _check_delta(config, config.num_clients if config.privacy == "clients" else 1)
+  if config.accounting == "poisson":
+    if config.target_epsilon is None:
+      raise ConfigError("accounting: poisson is for target_epsilon; both values are always given")
+    if config.privacy == "clients":
+      raise ConfigError("accounting: poisson is for records; all clients take part in each round")
+  if config.privacy != "none":
+    _check_delta(config, config.num_clients if config.privacy == "clients" else 1)
 
 
 def of(config: Any, records: Sequence[int]) -> Privacy:
@@ -121,28 +134,26 @@ def of(config: Any, records: Sequence[int]) -> Privacy:
   from tff_attacks.privacy import accounting
 
   at_clients = config.privacy != "clients"
-  mechanism = accounting.Mechanism(
-    noise_multiplier=config.noise_multiplier or 0.0,
-    epochs=config.local_epochs if at_clients else 1,
-    # The client with the fewest records takes the largest share of them in a batch.
-    records=min(records) if at_clients else config.num_clients,
-    batch_size=config.batch_size if at_clients else config.num_clients,
-    microbatch_size=_microbatch_size(config),
-  )
+  mechanisms = [
+    accounting.Mechanism(
+      noise_multiplier=config.noise_multiplier or 0.0,
+      epochs=config.local_epochs if at_clients else 1,
+      records=size,
+      batch_size=config.batch_size if at_clients else config.num_clients,
+      microbatch_size=_microbatch_size(config),
+    )
+    for size in (sorted(set(records)) if at_clients else [config.num_clients])
+  ]
   if config.privacy != "none":
-    _check_delta(config, mechanism.records)
+    _check_delta(config, mechanisms[-1].records)
   if config.target_epsilon is not None:
+    goal = (config.rounds, config.delta, config.target_epsilon, config.accounting)
     try:
-      noise = accounting.noise_multiplier(
-        mechanism, config.rounds, config.delta, config.target_epsilon,
-        config.accounting if at_clients else accounting.SHUFFLED,
-      )  # fmt: skip
+      noise = max(accounting.noise_multiplier(m, *goal) for m in mechanisms)
     except ValueError as error:
       raise ConfigError(f"target_epsilon: {error}") from error
-    mechanism = mechanism._replace(noise_multiplier=noise)
-  return Privacy(
-    config.privacy, config.l2_norm_clip, mechanism, config.delta, _void(config, mechanism)
-  )
+    mechanisms = [m._replace(noise_multiplier=noise) for m in mechanisms]
+  return Privacy(config.privacy, mechanisms, config.delta, _void(config, mechanisms[0]))
 
 
 def _microbatch_size(config: Any) -> int:

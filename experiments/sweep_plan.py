@@ -49,13 +49,15 @@ _SGD = {"optimizer": "sgd", "learning_rate": 0.25}
 SETTINGS = {
   "none": {},
   "sgd": _SGD,
-  "clipped": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.0},
+  "microbatches_clipped": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.0},
   "microbatches": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.3},
+  "records_clipped": _SGD | {"privacy": "records", "noise_multiplier": 0.0},
   "records": _SGD | {"privacy": "records", "noise_multiplier": 0.3},
+  "clients_clipped": {"privacy": "clients", "noise_multiplier": 0.0},
   "clients": {"privacy": "clients", "noise_multiplier": 0.3},
 }
 """Differential privacy as options of `experiments.crpa`: `microbatches` is the published setting,
-`sgd` and `clipped` are what it changes besides its noise."""
+`sgd` is its optimizer alone, and the clipped ones clip and add no noise."""
 
 
 class Run(NamedTuple):

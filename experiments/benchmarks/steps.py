@@ -77,32 +77,23 @@ def _noised(sums, seed, count):
 
 
 def _vectorized_map(model, batch, seed):
-  """Every record by itself, vectorized by TensorFlow; Dropout differs from record to record."""
+  """Every record by itself, with its own Dropout, vectorized by TensorFlow."""
 
   def clipped(record):
-    image, label = record
+    image, label, index = record
     with tf.GradientTape() as tape:
-      outputs = keras_state.call(model, image[tf.newaxis], seed)
+      outputs = keras_state.call(model, image[tf.newaxis], keras_state.fold_in(seed, index))
       loss = _LOSSES(label[tf.newaxis], outputs)[0]
     return loss, tf.clip_by_global_norm(tape.gradient(loss, model.trainable_variables), _CLIP)[0]
 
-  losses, gradients = tf.vectorized_map(clipped, batch)
+  losses, gradients = tf.vectorized_map(clipped, (*batch, tf.range(tf.size(batch.labels))))
   sums = [tf.reduce_sum(g, axis=0) for g in gradients]
   return tf.reduce_mean(losses), _noised(sums, seed, tf.size(batch.labels))
 
 
-def _vectorized_optimizer(model, batch, seed):
-  """TF Privacy's vectorized optimizer, a microbatch for each record."""
-  optimizer = dp_optimizer_keras_vectorized.VectorizedDPKerasSGDOptimizer(_CLIP, _NOISE)
-  with tf.GradientTape(persistent=True) as tape:
-    losses = _LOSSES(batch.labels, keras_state.call(model, batch.images, seed))
-  pairs = optimizer._compute_gradients(losses, model.trainable_variables, tape=tape)
-  return tf.reduce_mean(losses), [g for g, _ in pairs]
-
-
-def _optimizer(num_microbatches, model, batch, seed):
-  """TF Privacy's optimizer, as it is used with Keras."""
-  optimizer = dp_optimizer_keras.DPKerasSGDOptimizer(_CLIP, _NOISE, num_microbatches)
+def _optimizer(optimizer_fn, num_microbatches, model, batch, seed):
+  """An optimizer of TF Privacy, as it is used with Keras."""
+  optimizer = optimizer_fn(_CLIP, _NOISE, num_microbatches)
   with tf.GradientTape(persistent=True) as tape:
     losses = _LOSSES(batch.labels, keras_state.call(model, batch.images, seed))
   pairs = optimizer._compute_gradients(losses, model.trainable_variables, tape=tape)
@@ -124,7 +115,11 @@ GRADIENTS = {
   "records": lambda _: records.gradient(_LOSSES, _CLIP, _NOISE),
   "tf_privacy_ghost": lambda _: tf.autograph.experimental.do_not_convert(_tf_privacy_ghost),
   "vectorized_map": lambda _: _vectorized_map,
-  "vectorized_optimizer": lambda _: _vectorized_optimizer,
-  "optimizer": lambda num_microbatches: functools.partial(_optimizer, num_microbatches),
+  "vectorized_optimizer": lambda _: functools.partial(
+    _optimizer, dp_optimizer_keras_vectorized.VectorizedDPKerasSGDOptimizer, None
+  ),
+  "optimizer": lambda num_microbatches: functools.partial(
+    _optimizer, dp_optimizer_keras.DPKerasSGDOptimizer, num_microbatches
+  ),
 }
 """Functions from the number of microbatches to a `local_training.GradientFn`."""

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,19 @@ def test_a_finished_run_resumes_to_itself(finished):
     pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.slow
+def test_a_private_run_resumes_to_the_same_noise(tmp_path):
+  """The noise of the server comes from its state."""
+  private = ["privacy=clients", "clipping=adaptive", "noise_multiplier=0.5", "rounds=4"]
+  whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+  for folder in (whole, resumed):
+    assert crpa(*SHORT[1:], *private, f"output_dir={folder}").returncode == 0
+  for path in (resumed / "checkpoints").glob("round_[34]"):
+    shutil.rmtree(path)
+  assert crpa(f"resume={resumed}").returncode == 0
+  assert_same_numbers(whole, resumed)
+
+
 def test_resumed_in_another_runtime(tmp_path, two_workers):
   arguments = ["rounds=1", *SHORT[1:], "runtime=workers", f"workers=[{','.join(two_workers)}]"]
   assert crpa(*arguments, f"output_dir={tmp_path}").returncode == 0
@@ -209,9 +223,10 @@ def batch_norm_model(image_shape, num_classes):
     ["adversary=original", "poison=0", "reconstruct=3", "generated_label=random",
      "generator_optimizer=sgd", "generator_steps=0"],
     ["privacy=records", "target_epsilon=20", "optimizer=sgd", "learning_rate=0.25"],
-    ["privacy=clients", "clipping=adaptive", "noise_multiplier=0.3", "delta=0.01"],
+    ["privacy=microbatches", "microbatches=2", "noise_multiplier=0.3"],
+    ["privacy=clients", "clipping=adaptive", "noise_multiplier=1.5", "delta=0.01"],
   ],
-  ids=["own model", "control", "original", "records", "clients"],
+  ids=["own model", "control", "original", "records", "microbatches", "clients"],
 )  # fmt: skip
 def test_other_federations(arguments, tmp_path):
   short = [option for option in SHORT if option.split("=")[0] not in " ".join(arguments)]

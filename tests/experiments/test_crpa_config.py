@@ -6,6 +6,7 @@ from experiments.crpa_config import CRPAConfig, check
 from experiments.options import ConfigError
 from tests.tff_attacks.data import test_datasets
 from tff_attacks.data import partition
+from tff_attacks.privacy import accounting
 
 
 def config(**changes):
@@ -45,6 +46,13 @@ CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
     ({**RECORDS, "delta": 1.0}, "delta: 1 is not allowed; allowed: below 1 / 1"),
     ({**RECORDS, "microbatches": 5}, "microbatches: only with privacy=microbatches"),
     ({**RECORDS, "clipping": "adaptive"}, "clipping: adaptive only with privacy=clients"),
+    ({"clipping": "adaptive"}, "clipping: adaptive only with privacy=clients"),
+    ({"microbatches": 5}, "microbatches: only with privacy=microbatches"),
+    ({**RECORDS, "accounting": "poisson"}, "accounting: poisson is for target_epsilon"),
+    (
+      {"privacy": "clients", "target_epsilon": 1.0, "accounting": "poisson"},
+      "accounting: poisson is for records",
+    ),
     (
       {"privacy": "microbatches", "noise_multiplier": 1.0, "microbatches": 7},
       "microbatches: 7 does not divide batch_size, 25",
@@ -80,6 +88,10 @@ def test_refuses_before_anything_is_loaded(changes, message):
     ({"num_clients": 11, "images_per_class": 1}, "images_per_class: 1 leaves client 0 without"),
     ({**RECORDS, "delta": 0.05}, "delta: 0.05 is not allowed; allowed: below 1 / 20"),
     (
+      {**RECORDS, "images_per_class": 100, "size_sigma": 1.0, "delta": 0.03},
+      "delta: 0.03 is not allowed; allowed: below 1 / ",
+    ),
+    (
       {**RECORDS, "model": f"{__name__}:batch_norm"},
       r"privacy: records does not go with this model: layer bn \(BatchNormalization\) mixes",
     ),
@@ -89,7 +101,7 @@ def test_refuses_before_anything_is_loaded(changes, message):
     ),
     (
       {"privacy": "records", "target_epsilon": 1e9},
-      "target_epsilon: no noise multiplier from 0.01 to 1e.06 has epsilon = 1e.09",
+      "target_epsilon: no noise multiplier from 0.01 to 10000 has epsilon = 1e.09",
     ),
   ],
 )
@@ -145,12 +157,19 @@ def test_a_void_guarantee_is_said_in_words(changes, reason):
   assert not any(character.isdigit() for character in statement)
 
 
-def test_the_smallest_honest_client_counts():
+def test_the_worst_honest_client_counts():
   """In the Poisson reading; the adversary's own records do not."""
-  changes = {"images_per_class": 100, "size_sigma": 1.0}
+  changes = {"images_per_class": 100, "size_sigma": 1.0, "rounds": 60}
   setup = crpa_setup.prepare(config(**RECORDS, **changes))
   sizes = np.delete(setup.split.table, setup.split.adversary, axis=0).sum(axis=1)
-  assert setup.privacy.mechanism.records == sizes.min() < 100
+  assert sizes.min() < sizes.max()
+  each = [
+    accounting.epsilon(accounting.Mechanism(1.0, 1, n, 25), 60, 1e-5, "poisson") for n in sizes
+  ]
+  assert setup.privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(max(each))
+  goal = {"privacy": "records", "target_epsilon": 8.0, "accounting": "poisson"}
+  privacy = crpa_setup.prepare(config(**goal, **changes)).privacy
+  assert privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(8, rel=1e-3)
 
 
 def test_refuses_bad_files(tmp_path):

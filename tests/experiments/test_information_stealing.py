@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -64,17 +65,20 @@ def test_the_report_says_that_the_accuracy_was_not_reached(finished):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_to_the_same_numbers(finished, tmp_path):
-  """As if it had been killed after the fifth round: its checkpoint and rows are there."""
-  folder, _ = finished
-  assert run(*SHORT, f"output_dir={tmp_path}").returncode == 0
-  for path in ("checkpoints/round_6", "checkpoints/round_5"):
-    subprocess.run(["rm", "-r", tmp_path / path], check=True)
-  (tmp_path / "summary.json").unlink()
-  resumed = run(f"resume={tmp_path}")
-  assert resumed.returncode == 0, resumed.stderr
+def test_resumes_to_the_same_numbers(tmp_path):
+  """From the fourth round, as if the checkpoints after it had never been written."""
+  whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+  for folder in (whole, resumed):
+    assert run(*SHORT, "start_accuracy=0.1", f"output_dir={folder}").returncode == 0
+  for path in (resumed / "checkpoints").glob("round_[56]"):
+    shutil.rmtree(path)
+  (resumed / "summary.json").unlink()
+  result = run(f"resume={resumed}")
+  assert result.returncode == 0, result.stderr
+  scores = [np.load(folder / "scores_reached.npz")["probabilities"] for folder in (whole, resumed)]
+  np.testing.assert_array_equal(*scores)
   for name in ("metrics", "reconstruction", "confusion"):
-    first, second = (pd.read_csv(f / f"{name}.csv") for f in (folder, tmp_path))
+    first, second = (pd.read_csv(f / f"{name}.csv") for f in (whole, resumed))
     pd.testing.assert_frame_equal(
       first.drop(columns="seconds", errors="ignore"),
       second.drop(columns="seconds", errors="ignore"),
@@ -128,6 +132,7 @@ def test_refuses_before_anything_is_loaded(changes, message):
     ({"images_per_class": 1000}, "images_per_class: 1000 images of class 0 are needed"),
     ({"model": "models.judge:classifier"}, "model: needs 11 outputs, one for generated images"),
     ({"generator": "other"}, "generator: unknown 'other'"),
+    ({"test_images": 3}, "test_images: no test image of class"),
   ],
 )
 def test_refuses_what_the_data_or_the_models_rule_out(changes, message):

@@ -26,6 +26,7 @@ from experiments import (
   sweep_plan,
 )
 from experiments.options import ConfigError
+from tff_attacks.privacy import accounting
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
 SIX = [*SHORT, "pairs=[0-6,3-8]", "repetitions=2", "chunk=2", "jobs=2", "checkpoint_every=1"]
@@ -105,8 +106,8 @@ def test_every_setting_of_privacy_has_its_runs_without_attack():
   config = differential_privacy.DifferentialPrivacyConfig(pairs=["4-9", "8-4"], repetitions=1)
   plan = differential_privacy.plan(config)
   by_name = {one.name: one for one in plan}
-  # Six settings; both pairs share the run without attack at alpha = 0 only.
-  assert len(by_name) == len(plan) == 6 * (2 + 1 + 2 + 2)
+  # Eight settings; both pairs share the run without attack at alpha = 0 only.
+  assert len(by_name) == len(plan) == 8 * (2 + 1 + 2 + 2)
   for one in plan:
     assert by_name[one.control].attack == "none"
     assert by_name[one.control].setting == one.setting
@@ -132,7 +133,8 @@ def test_the_frontier_has_every_noise_and_none():
     if one.attack == "crpa"
   }
   assert found == {
-    ("none", None), ("records", 0.5), ("records", 2.0), ("clients", 0.5), ("clients", 2.0)
+    ("none", None), ("sgd", None), ("records", 0.0), ("records", 0.5), ("records", 2.0),
+    ("clients", 0.0), ("clients", 0.5), ("clients", 2.0)
   }  # fmt: skip
 
 
@@ -140,15 +142,19 @@ def test_the_frontier_has_every_noise_and_none():
 @pytest.mark.parametrize("experiment", ["differential_privacy", "dp_frontier"])
 def test_sweeps_over_privacy(experiment, tmp_path):
   which = {
-    "differential_privacy": ["alphas=[0]", "settings=[none,clipped,records]"],
+    "differential_privacy": ["alphas=[0]", "settings=[none,microbatches,records]"],
     "dp_frontier": ["noise_multipliers=[0.5]", "settings=[records,clients]"],
   }[experiment]
   options = [*SHORT, "pairs=[0-6]", "repetitions=1", "rounds=2", "delta=0.001", *which]
   result = run(experiment, *options, f"output_dir={tmp_path}")
   assert result.returncode == 0, result.stderr + (tmp_path / "log.txt").read_text()
   summary = pd.read_csv(tmp_path / "summary.csv").set_index(["attack", "setting"])
-  private = summary.loc[("crpa", "records")]
-  assert private["epsilon"] > private["epsilon_poisson"] > 0
+  noise = {"differential_privacy": 0.3, "dp_frontier": 0.5}[experiment]
+  mechanism = accounting.Mechanism(noise, 1, 40, 16)
+  private = summary.loc[("crpa", "records")].reset_index().iloc[-1]
+  for column, sampling in (("epsilon", "shuffled"), ("epsilon_poisson", "poisson")):
+    expected = accounting.epsilon(mechanism, 2, 0.001, sampling)
+    assert private[column] == pytest.approx(expected)
   name = {"differential_privacy": "settings", "dp_frontier": "frontier"}[experiment]
   Image.open(tmp_path / "images" / f"{name}.png").verify()
 
@@ -175,6 +181,7 @@ def test_sweeps_over_privacy(experiment, tmp_path):
     ("distributions", ["pairs=[4-9]", "alphas=[-1]"], "error: alphas: [-1.0] is not allowed"),
     ("controls", ["pairs=[4-9]", "attacks=[all]"], "error: attacks: 'all'; allowed: crpa, untr"),
     ("differential_privacy", ["pairs=[4-9]", "settings=[all]"], "error: settings: 'all'; allowed"),
+    ("dp_frontier", ["pairs=[4-9]", "settings=[]"], "error: settings: name at least one"),
     ("dp_frontier", ["pairs=[4-9]", "noise_multipliers=[0]"], "error: noise_multipliers: [0.0]"),
     ("compare", [], "error: give at least one of combinations="),
     ("compare", ["combinations=/nowhere"], "error: combinations: /nowhere holds no sweep"),

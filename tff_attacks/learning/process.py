@@ -21,6 +21,8 @@ from tff_attacks.keras_state import ModelWeights
 from tff_attacks.learning import local_training as local_training_lib
 from tff_attacks.privacy import clients as clients_privacy
 
+_SERVER = 2**32 - 1
+
 
 class ServerState(NamedTuple):
   """What the server keeps.
@@ -247,7 +249,8 @@ def build_federation(
 
   def initial_server(weights: ModelWeights, seed: int = 0) -> ServerState:
     server = process.initialize()
-    noise_seed = np.random.SeedSequence(seed).generate_state(2).view(np.int32)
+    # Client i has [seed, i].
+    noise_seed = np.random.SeedSequence([seed, _SERVER]).generate_state(2).view(np.int32)
     aggregator_state = clients_privacy.seed_state(server.aggregator, noise_seed)
     return server._replace(weights=weights, aggregator=aggregator_state)
 

@@ -21,25 +21,26 @@ def accuracy(confusion: np.ndarray) -> float:
 
 
 class MacroScores(NamedTuple):
-  """Means over the classes that occur of scores of one class against all others."""
+  """Means over classes of scores of one class against all others."""
 
   precision: float
   recall: float
   f1: float
 
 
-def macro_scores(confusion: np.ndarray) -> MacroScores:
-  """Macro precision, recall and F1; a class that is never predicted has precision 0.
+def macro_scores(confusion: np.ndarray, predicted_too: bool = True) -> MacroScores:
+  """Macro precision, recall and F1; a score without any case is 0.
 
   Args:
     confusion: int `[outputs, outputs]`, row = true class, column = prediction.
+    predicted_too: Whether a class counts that is predicted but never true, as by default
+      in scikit-learn: a single image that is taken for it then costs every mean its share.
   """
-  present = confusion.sum(axis=1) > 0
-  hits = np.diag(confusion)
+  hits, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+  counts = (true > 0) | ((predicted > 0) & predicted_too)
   with np.errstate(invalid="ignore"):
-    precision = np.nan_to_num(hits / confusion.sum(axis=0))[present]
-  recall = hits[present] / confusion.sum(axis=1)[present]
-  f1 = 2 * hits[present] / (confusion.sum(axis=0) + confusion.sum(axis=1))[present]
+    precision, recall = (np.nan_to_num(hits / n)[counts] for n in (predicted, true))
+  f1 = 2 * hits[counts] / (true + predicted)[counts]
   return MacroScores(*(float(scores.mean()) for scores in (precision, recall, f1)))
 
 

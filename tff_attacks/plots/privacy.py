@@ -20,11 +20,13 @@ from tff_attacks.plots.crpa import grid
 _PAIR = ["reconstruct", "poison"]
 _NAMES = {
   "none": "no privacy",
-  "sgd": "its optimizer alone",
-  "clipped": "and clipping",
+  "sgd": "published optimizer",
+  "microbatches_clipped": "and clipping",
   "microbatches": "as published",
-  "records": "of records",
-  "clients": "of clients",
+  "records_clipped": "records clipped",
+  "records": "noise for records",
+  "clients_clipped": "clients clipped",
+  "clients": "noise for clients",
 }
 _ROWS = (
   ("aaa", "AAA", (0, None)),
@@ -79,7 +81,7 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """Accuracy and AAA over epsilon, above the reconstructions under each noise."""
   attacked = summary[summary["attack"] == "crpa"].sort_values(["noise_multiplier", "seed"])
   kinds = [name for name in _MARKERS if (attacked["setting"] == name).any()]
-  noises = sorted(attacked["noise_multiplier"].dropna().unique())
+  noises = [0.0, *sorted(n for n in attacked["noise_multiplier"].dropna().unique() if n > 0)]
   figure = plt.figure(figsize=(12, 4.5 + 1.5 * len(kinds)), layout="constrained")
   curves, strips = figure.subfigures(2, 1, height_ratios=(4, 1.5 * len(kinds)))
   axes = curves.subplots(1, 2)
@@ -89,32 +91,31 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   )
   for axis, (name, label) in zip(axes, names, strict=True):
     for kind in kinds:
-      points = attacked[attacked["setting"] == kind].groupby("noise_multiplier")
+      noised = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] > 0)]
+      points = noised.groupby("noise_multiplier")
       means = points[[name, "epsilon", "no_attack"]].mean()
       axis.errorbar(
         means["epsilon"], means[name], points[name].std().fillna(0), capsize=2, color="black",
         linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
-        label=f"noise {_NAMES[kind]}",
+        label=_NAMES[kind],
       )  # fmt: skip
       if name == "average_attack_accuracy":
         axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
-    free = attacked[attacked["setting"] == "none"]
-    if not free.empty:
-      axis.axhline(free[name].mean(), color="0.5", label=_NAMES["none"])
-    axis.set(xscale="log", xlabel="epsilon (each record once per epoch)", ylabel=label)
+    for kind, style in (("none", "-"), ("sgd", "--")):
+      free = attacked[attacked["setting"] == kind]
+      if not free.empty:
+        axis.axhline(free[name].mean(), color="0.6", linestyle=style, label=_NAMES[kind])
+    axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
   axes[1].plot([], [], "o", color="0.7", label="the same without any attack")
   axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
-  pictures = strips.subplots(len(kinds), len(noises) + 1, squeeze=False)
+  pictures = strips.subplots(len(kinds), len(noises), squeeze=False)
   for row, kind in enumerate(kinds):
-    for column, noise in enumerate([None, *noises]):
+    for column, noise in enumerate(noises):
       axis = pictures[row, column]
       axis.set(xticks=[], yticks=[])
-      if noise is None:
-        runs, title = attacked[attacked["setting"] == "none"], "no noise"
-      else:
-        chosen = (attacked["setting"] == kind) & (attacked["noise_multiplier"] == noise)
-        runs, title = attacked[chosen], f"multiplier {noise:g}"
+      runs = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] == noise)]
       if row == 0:
+        title = f"multiplier {noise:g}" if noise else "clipped, no noise"
         axis.set_title(title, fontsize=9)
       if column == 0:
         axis.set_ylabel(_NAMES[kind])
@@ -122,7 +123,7 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
         continue
       with np.load(folder / "runs" / runs["run"].iloc[0] / "reconstructions.npz") as arrays:
         axis.imshow(grid(arrays["generated"][:4], 2), cmap="gray", vmin=0, vmax=1)
-      if noise is not None:
+      if noise:
         axis.set_xlabel(f"epsilon {runs['epsilon'].iloc[0]:.3g}", fontsize=8)
   first = attacked.iloc[0]
   pairs = attacked[_PAIR].drop_duplicates()

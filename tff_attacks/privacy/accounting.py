@@ -3,7 +3,8 @@
 Two readings of DP-SGD. Batches are taken here from data that is shuffled in each epoch, so
 each record is used once per epoch: what follows from that alone is `SHUFFLED`, and holds.
 `POISSON` assumes that each batch holds each record independently, with probability
-batch size / records, and is smaller: no batch here is drawn like that.
+batch size / records: no batch here is drawn like that. Neighbours differ in one record,
+whose gradients are zero in one of them; how many records there are is public.
 """
 
 import math
@@ -15,7 +16,8 @@ from tensorflow_privacy.privacy.analysis import compute_dp_sgd_privacy_lib
 
 SHUFFLED, POISSON = "shuffled", "poisson"
 
-_NOISE = (0.01, 1e6)
+# Beyond, the Poisson divergences round to less than nothing.
+_NOISE = (0.01, 1e4)
 
 
 class Mechanism(NamedTuple):
@@ -41,7 +43,7 @@ class Mechanism(NamedTuple):
 def epsilon(mechanism: Mechanism, rounds: int, delta: float, sampling: str = SHUFFLED) -> float:
   """The epsilon at `delta` after so many rounds in which the client takes part.
 
-  Adding or removing one record; Renyi accounting.
+  Renyi accounting.
 
   Args:
     mechanism: What is done in each round.
@@ -98,6 +100,13 @@ def _event(mechanism: Mechanism, rounds: int, sampling: str) -> dp_accounting.Dp
   return dp_accounting.SelfComposedDpEvent(event, count)
 
 
+_SIMULATED = (
+  "All this assumes noise that nobody else can know. Here it follows from the run's seed, which is "
+  "public, so that the run can be repeated: the run shows what such noise does to an attack, and "
+  "protects nobody."
+)
+
+
 def record_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
   """What DP-SGD at the clients guarantees after so many rounds, in words."""
   theirs = compute_dp_sgd_privacy_lib.compute_dp_sgd_privacy_statement(
@@ -108,16 +117,19 @@ def record_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     delta,
     used_microbatching=mechanism.microbatch_size > 1,
   )
-  first = epsilon(mechanism, rounds, delta)
+  # Which of the two values is closer to the truth is said here, of what this program does.
+  theirs = theirs.partition("\n\n(*)")[0].replace(" (*)", "    ")
   return _paragraphs(
     f"Protected: each record of an honest client with {mechanism.records} records, against "
     "whoever sees what the client sends in any round: the server, the other clients and the "
-    "adversary among them. Not protected: which classes a client holds, as far as many of its "
-    "records show them; the training losses in metrics.csv, which get no noise. An adversary "
-    "need not follow the rules.",
+    "adversary among them. Not protected: how many records a client has, and which classes, as far "
+    "as many of its records show them; what stands in partition.json; the training losses in "
+    "metrics.csv, which get no noise. An adversary need not follow the rules.",
     "Batches are taken from data that is shuffled in each epoch: of the two values of epsilon "
-    "below, the first one holds. The second would hold for Poisson sampling, which is not done.",
-    verdict(first),
+    "below, the first one holds, for records that are replaced by one of gradient zero. The second "
+    "would hold for Poisson sampling, which is not done.",
+    verdict(epsilon(mechanism, rounds, delta), "record"),
+    _SIMULATED,
     theirs,
   )
 
@@ -128,23 +140,30 @@ def client_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
   return _paragraphs(
     "Protected: all that one client contributes, against whoever sees the global models: the "
     "other clients and the adversary among them. Not protected: anything from the server, which "
-    "sees each update before the noise; the training losses in metrics.csv.",
+    "sees each update before the noise; what stands in partition.json; the training losses in "
+    "metrics.csv.",
     f"All {mechanism.records} clients take part in each of the {rounds} rounds, so sampling "
-    "protects nobody. Client-level DP with add-or-remove-one adjacency at delta = "
+    "protects nobody. Client-level DP (a client's update replaced by zero) at delta = "
     f"{delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
-    verdict(value),
+    verdict(value, "client"),
+    _SIMULATED,
   )
 
 
-def verdict(value: float) -> str:
-  """How much an epsilon protects (the tiers of "How to DP-fy ML", arXiv 2303.00654, 5.2)."""
+def verdict(value: float, unit: str) -> str:
+  """How much an epsilon protects (the tiers of "How to DP-fy ML", arXiv 2303.00654, 5.2).
+
+  Args:
+    value: Epsilon.
+    unit: What is protected: a record, or a client.
+  """
   if value <= 1:
     return f"Epsilon {value:.2f} is a strong guarantee."
   if value <= 10:
     return f"Epsilon {value:.2f} is a reasonable guarantee."
   return (
     f"Epsilon {value:,.0f} is no meaningful guarantee: what is observed may be exp({value:,.0f}) "
-    "times as probable with a record as without it. Noise may still hinder an attack, but "
+    f"times as probable with a {unit} as without it. Noise may still hinder an attack, but "
     "nothing is proven."
   )
 

@@ -46,7 +46,11 @@ def adaptive_clipping(
   """
   return _seeded(
     tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(
-      noise_multiplier, clients_per_round, l2_norm_clip
+      noise_multiplier,
+      clients_per_round,
+      l2_norm_clip,
+      # TFF's default, 0.05 x clients, leaves few clients no choice but little noise.
+      clipped_count_stddev=max(0.05 * clients_per_round, noise_multiplier),
     )
   )
 

@@ -31,11 +31,12 @@ def test_macro_scores_are_those_of_scikit_learn():
   predicted = np.where(rng.uniform(size=300) < 0.6, truth, rng.choice([0, 1, 3], 300))
   predicted[predicted == 2] = 0
   confusion = metrics.confusion_matrix(truth, predicted, labels=range(4))
-  found = classification.macro_scores(confusion)
-  options = {"labels": range(3), "average": "macro", "zero_division": 0}
-  assert found.precision == pytest.approx(metrics.precision_score(truth, predicted, **options))
-  assert found.recall == pytest.approx(metrics.recall_score(truth, predicted, **options))
-  assert found.f1 == pytest.approx(metrics.f1_score(truth, predicted, **options))
+  for predicted_too, labels in ((True, None), (False, range(3))):
+    found = classification.macro_scores(confusion, predicted_too)
+    options = {"labels": labels, "average": "macro", "zero_division": 0}
+    assert found.precision == pytest.approx(metrics.precision_score(truth, predicted, **options))
+    assert found.recall == pytest.approx(metrics.recall_score(truth, predicted, **options))
+    assert found.f1 == pytest.approx(metrics.f1_score(truth, predicted, **options))
 
 
 def test_auc_of_each_class():

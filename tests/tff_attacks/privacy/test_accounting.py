@@ -46,19 +46,28 @@ def test_rounds_compose():
   assert found == pytest.approx(accountant.get_epsilon(1e-3), rel=1e-9)
 
 
+SETTINGS = {
+  "the study": (STUDY, 300, 1e-6),
+  "its records": (STUDY._replace(microbatch_size=1), 300, 1e-6),
+  "small": (Mechanism(0.0, 1, 200, 10), 60, 1e-5),
+}
+
+
 @pytest.mark.parametrize("target", [0.5, 8.0, 1000.0])
 @pytest.mark.parametrize("sampling", ["shuffled", "poisson"])
-def test_noise_for_an_epsilon(target, sampling):
-  noise = accounting.noise_multiplier(STUDY, 300, 1e-6, target, sampling)
-  found = STUDY._replace(noise_multiplier=noise)
-  assert accounting.epsilon(found, 300, 1e-6, sampling) <= target
-  less = STUDY._replace(noise_multiplier=noise - 0.01)
-  assert accounting.epsilon(less, 300, 1e-6, sampling) > target
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_noise_for_an_epsilon(target, sampling, setting):
+  mechanism, rounds, delta = SETTINGS[setting]
+  noise = accounting.noise_multiplier(mechanism, rounds, delta, target, sampling)
+  found = mechanism._replace(noise_multiplier=noise)
+  assert accounting.epsilon(found, rounds, delta, sampling) <= target
+  less = mechanism._replace(noise_multiplier=noise * 0.99)
+  assert accounting.epsilon(less, rounds, delta, sampling) > target
 
 
 def test_an_epsilon_out_of_reach():
   with pytest.raises(
-    ValueError, match=r"no noise multiplier from 0.01 to 1e\+06 has epsilon = 1e-12"
+    ValueError, match=r"no noise multiplier from 0.01 to 10000 has epsilon = 1e-12"
   ):
     accounting.noise_multiplier(STUDY, 300, 1e-6, 1e-12)
 
@@ -74,10 +83,16 @@ def test_the_studys_setting_is_called_what_it_is():
   assert "7468.137" in text
   assert "19121.373" in text
   assert "the first one holds" in text
+  # TF Privacy's own guess, that the truth is nearer to the second, is left out.
+  assert "believed" not in text
+  assert "Here it follows from the run's seed" in " ".join(text.split())
 
 
 def test_what_noise_at_the_server_does_not_protect_from_is_said():
   text = accounting.client_statement(Mechanism(5.0, 1, 10, 10), 4, 0.01)
   assert "anything from the server" in " ".join(text.split())
-  assert "is a strong guarantee" in accounting.verdict(0.9)
-  assert "is a reasonable guarantee" in accounting.verdict(9.9)
+  assert "with a client as without" in " ".join(
+    accounting.client_statement(Mechanism(0.1, 1, 10, 10), 4, 0.01).split()
+  )
+  assert "is a strong guarantee" in accounting.verdict(0.9, "record")
+  assert "is a reasonable guarantee" in accounting.verdict(9.9, "record")

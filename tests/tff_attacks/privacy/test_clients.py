@@ -67,7 +67,7 @@ def test_noise_has_its_standard_deviation(kind):
   (silent,), _ = aggregate(kind(clip, 0.0, CLIENTS), updates())
   noise = (result[0] - silent[0]).ravel()
   if kind is clients.adaptive_clipping:
-    # A share of the noise is that of the median: 0.05 x clients by TFF's default.
+    # A share of the noise is that of the median: 0.05 x clients.
     multiplier = (multiplier**-2 - (2 * 0.05 * CLIENTS) ** -2) ** -0.5
   assert noise.std() == pytest.approx(clip * multiplier / CLIENTS, rel=0.02)
 

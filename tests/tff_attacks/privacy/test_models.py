@@ -22,6 +22,25 @@ class MeanOfBatch(layers.Layer):
     return inputs - tf.reduce_mean(inputs, axis=0)
 
 
+class Hidden(layers.Layer):
+  """Mixes records, but lets no gradient through."""
+
+  def call(self, inputs):
+    return inputs - tf.stop_gradient(tf.reduce_mean(inputs, axis=0))
+
+
+class Remembering(layers.Layer):
+  """Sends a statistic of the batch."""
+
+  def build(self, input_shape):
+    self.mean = self.add_weight("mean", input_shape[1:], trainable=False)
+
+  def call(self, inputs, training=False):
+    if training:
+      self.mean.assign(tf.reduce_mean(inputs, axis=0))
+    return inputs
+
+
 class Subclassed(tf.keras.Model):
   def __init__(self):
     super().__init__()
@@ -44,6 +63,8 @@ def test_the_models_of_this_project_are_fit():
   [
     (sequential(layers.BatchNormalization(name="bn")), r"layer bn \(BatchNormalization\) mixes"),
     (sequential(MeanOfBatch()), "depends on other records"),
+    (sequential(Hidden()), "depends on other records"),
+    (sequential(Remembering()), "training changes .*mean.*, which is sent without noise"),
     (sequential(layers.Conv2D(2, 3, kernel_regularizer="l2")), "regularization losses"),
     (sequential(layers.Conv2D(2, 3, activity_regularizer="l2")), "regularization losses"),
   ],
