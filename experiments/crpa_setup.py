@@ -31,7 +31,6 @@ class Compiled(NamedTuple):
   Attributes:
     dataset: Training and test set.
     model_fn: Builds the global model.
-    generator_fn: Builds the generator.
     generator: A generator to show images with.
     has_additional_class: Whether the global model has an output for generated images.
     loss_fn: (labels, model output) -> mean cross-entropy.
@@ -43,7 +42,6 @@ class Compiled(NamedTuple):
 
   dataset: datasets.Dataset
   model_fn: keras_state.ModelFn
-  generator_fn: keras_state.ModelFn
   generator: tf.keras.Model
   has_additional_class: bool
   loss_fn: local_training.LossFn
@@ -131,19 +129,11 @@ def prepare(config: CRPAConfig) -> Setup:
 @functools.lru_cache(maxsize=4)
 def _compile(shapes: _Shapes) -> Compiled:
   dataset = judging.load(shapes.dataset, shapes.data_dir, shapes.test_images)
-  model_fn = functools.partial(
-    registry.find("model", shapes.model, registry.GLOBAL_MODELS),
-    dataset.image_shape,
-    dataset.num_classes,
+  networks = registry.networks(
+    shapes.model, shapes.generator, dataset.image_shape, dataset.num_classes
   )
-  generator_fn = functools.partial(
-    registry.find("generator", shapes.generator, registry.GENERATORS), dataset.image_shape
-  )
-  model = registry.build("model", shapes.model, model_fn)
-  contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
-  _check_private(shapes.privacy, model)
-  generator = registry.build("generator", shapes.generator, generator_fn)
-  noise_size = registry.check_generator(generator, dataset.image_shape)
+  model_fn, contract = networks.model_fn, networks.contract
+  _check_private(shapes.privacy, networks.model)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = local_training.local_training(
     _optimizer(shapes.optimizer, shapes.learning_rate),
@@ -155,8 +145,8 @@ def _compile(shapes: _Shapes) -> Compiled:
   if shapes.attack == "crpa":
     attack = crpa.crpa(
       crpa.Parameters(reconstruct=0, label=0, poison_images=1),
-      generator_fn,
-      noise_size,
+      networks.generator_fn,
+      networks.noise_size,
       dataset.num_classes,
       _optimizer(shapes.generator_optimizer, learning_rate=1.0, beta_1=0.5),
       loss_fn,
@@ -169,8 +159,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   return Compiled(
     dataset,
     model_fn,
-    generator_fn,
-    generator,
+    networks.generator,
     contract.num_outputs > dataset.num_classes,
     loss_fn,
     training,

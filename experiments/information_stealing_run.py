@@ -1,6 +1,5 @@
 """The run of GAN information stealing: federation, rounds, measurements and summary."""
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,26 +69,17 @@ def prepare(config: InformationStealingConfig) -> Setup:
 def _prepare(config: InformationStealingConfig) -> Setup:
   dataset = judging.load(config.dataset, config.data_dir, config.test_images)
   data = _distribute(config, dataset)
-  model_fn = functools.partial(
-    registry.find("model", config.model, registry.GLOBAL_MODELS),
-    dataset.image_shape,
-    dataset.num_classes,
+  networks = registry.networks(
+    config.model, config.generator, dataset.image_shape, dataset.num_classes
   )
-  contract = registry.check_global_model(
-    registry.build("model", config.model, model_fn), dataset.image_shape, dataset.num_classes
-  )
+  model_fn, contract = networks.model_fn, networks.contract
   if contract.num_outputs != dataset.num_classes + 1:
     raise ValueError(f"model: needs {dataset.num_classes + 1} outputs, one for generated images")
-  generator_fn = functools.partial(
-    registry.find("generator", config.generator, registry.GENERATORS), dataset.image_shape
-  )
-  generator = registry.build("generator", config.generator, generator_fn)
-  noise_size = registry.check_generator(generator, dataset.image_shape)
   noises = {
     "uniform": information_stealing.uniform_noise,
     "normal": information_stealing.normal_noise,
   }
-  draw_noise = noises[config.noise](noise_size)
+  draw_noise = noises[config.noise](networks.noise_size)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   parameters = information_stealing.Parameters(
     target=config.target,
@@ -105,7 +95,7 @@ def _prepare(config: InformationStealingConfig) -> Setup:
   else:
     attack = information_stealing.information_stealing(
       parameters,
-      generator_fn,
+      networks.generator_fn,
       draw_noise,
       dataset.num_classes,
       _adam(config.generator_learning_rate),
@@ -129,7 +119,8 @@ def _prepare(config: InformationStealingConfig) -> Setup:
     if label not in test.labels:
       raise ValueError(f"test_images: no test image of class {label}")
   return Setup(
-    dataset._replace(test=test), data, model_fn, generator, draw_noise, contract.from_logits,
+    dataset._replace(test=test), data, model_fn, networks.generator, draw_noise,
+    contract.from_logits,
     loss_fn, parameters, federation,
   )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """How every experiment script starts: Hydra, help, and exit statuses."""
 
 import datetime
+import importlib
 import json
 import pathlib
 import sys
@@ -130,6 +131,34 @@ def create_results(config: Any, name: str) -> Any:
     return results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
   except OSError as error:
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
+
+
+def federated(config: Any, name: str, check: Callable[[Any], None], module: str) -> int:
+  """Runs, or resumes, one run of a federated experiment and returns its exit status.
+
+  Args:
+    config: With `resume`, `output_dir` and the options of the runtime.
+    name: Of the experiment.
+    check: (config) -> None; raises `ConfigError`. Reads no data.
+    module: Has `prepare(config)` -> setup and `run(config, setup, runtime, results)` -> exit
+      status. It is imported late: TensorFlow takes seconds, and help and most bad input
+      need not wait for it.
+  """
+  resuming = config.resume is not None
+  if resuming:
+    config = read_config(type(config), config.resume)
+  check(config)
+
+  script = importlib.import_module(module)
+  from tff_attacks.runtime import worker
+  from tff_attacks.simulation import results as results_lib
+
+  worker.remove_stock_context()
+  with runtime_options.start(config) as runtime:
+    setup = script.prepare(config)
+    folder = config.output_dir
+    results = results_lib.Results(folder) if resuming else create_results(config, name)
+    return script.run(config, setup, runtime, results)
 
 
 def _presets(script: str) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Models by name: ours, or a user's own as `package.module:function`."""
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -29,6 +30,49 @@ class Contract(NamedTuple):
 
   num_outputs: int
   from_logits: bool
+
+
+class Networks(NamedTuple):
+  """A global model and a generator that fit each other and the data.
+
+  Attributes:
+    model_fn: Builds the global model.
+    model: One of them.
+    contract: What it offers.
+    generator_fn: Builds the generator.
+    generator: One of them.
+    noise_size: Dimension of its noise.
+  """
+
+  model_fn: Callable[[], tf.keras.Model]
+  model: tf.keras.Model
+  contract: Contract
+  generator_fn: Callable[[], tf.keras.Model]
+  generator: tf.keras.Model
+  noise_size: int
+
+
+def networks(
+  model: str, generator: str, image_shape: tuple[int, int, int], num_classes: int
+) -> Networks:
+  """Finds, builds and checks a global model and a generator.
+
+  Args:
+    model: Name of the global model, or `package.module:function`.
+    generator: The generator's.
+    image_shape: Height, width and channels of the data.
+    num_classes: C.
+
+  Raises:
+    ValueError: If one is not found or does not fit.
+  """
+  model_fn = functools.partial(find("model", model, GLOBAL_MODELS), image_shape, num_classes)
+  built = build("model", model, model_fn)
+  contract = check_global_model(built, image_shape, num_classes)
+  generator_fn = functools.partial(find("generator", generator, GENERATORS), image_shape)
+  built_generator = build("generator", generator, generator_fn)
+  noise_size = check_generator(built_generator, image_shape)
+  return Networks(model_fn, built, contract, generator_fn, built_generator, noise_size)
 
 
 def find(kind: str, name: str, known: dict[str, Callable[..., tf.keras.Model]]):

@@ -249,7 +249,7 @@ def gflop(config: CRPAConfig, setup: crpa_setup.Setup, names: Sequence[str]) -> 
   The original counts as any other round, although it evaluates twice.
   """
   model = flops.forward(keras_state.build(setup.compiled.model_fn))
-  generator = flops.forward(keras_state.build(setup.compiled.generator_fn))
+  generator = flops.forward(setup.compiled.generator)
   sizes = [images.labels.size for images in setup.data]
   own, poison_images = sizes[setup.split.adversary], config.poison_images
   parts = {
