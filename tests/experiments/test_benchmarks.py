@@ -91,6 +91,7 @@ def test_runtime(tmp_path):
   assert "in_process_numpy" in output
 
 
+@pytest.mark.slow
 def test_privacy(tmp_path):
   folder = tmp_path / "results"
   names = ["plain", "records", "tf_privacy_ghost", "vectorized_map", "optimizer"]

@@ -327,6 +327,7 @@ def wait_for_rows(folder, count):
   raise TimeoutError
 
 
+@pytest.mark.slow
 def test_killed_twice_and_restarted(finished, tmp_path):
   start, rows = [*SIX, f"output_dir={tmp_path}"], 3
   for _ in range(2):
@@ -375,6 +376,7 @@ def test_a_run_that_fails_is_reported_and_the_others_are_complete(tmp_path):
   assert sorted(summary["alpha"]) == [0.0, 0.0, 0.1, 0.1]
 
 
+@pytest.mark.slow
 def test_the_script_for_slurm(tmp_path, monkeypatch):
   """A stand-in for `sbatch` keeps the script; the job then counts as failed."""
   tools = tmp_path / "bin"
