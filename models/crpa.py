@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from models import shapes
+
 NOISE_SIZE = 100
 
 
@@ -46,9 +48,7 @@ def generator(image_shape: tuple[int, int, int] = (28, 28, 1)) -> tf.keras.Model
   Raises:
     ValueError: If the height or width is not divisible by 4.
   """
-  height, width, channels = image_shape
-  if height % 4 or width % 4:
-    raise ValueError(f"The generator needs sides divisible by 4, found {height}x{width}.")
+  rows, columns = shapes.quarter(image_shape)
   layers = tf.keras.layers
 
   def upsample(filters, strides, **kwargs):
@@ -59,16 +59,16 @@ def generator(image_shape: tuple[int, int, int] = (28, 28, 1)) -> tf.keras.Model
   return tf.keras.Sequential(
     [
       layers.Input([NOISE_SIZE]),
-      layers.Dense(height // 4 * (width // 4) * 256, use_bias=False),
+      layers.Dense(rows * columns * 256, use_bias=False),
       layers.BatchNormalization(),
       layers.ReLU(),
-      layers.Reshape([height // 4, width // 4, 256]),
+      layers.Reshape([rows, columns, 256]),
       upsample(128, strides=1),
       layers.BatchNormalization(),
       layers.ReLU(),
       upsample(64, strides=2),
       layers.BatchNormalization(),
       layers.ReLU(),
-      upsample(channels, strides=2, activation="tanh"),
+      upsample(image_shape[-1], strides=2, activation="tanh"),
     ]
   )

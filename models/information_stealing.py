@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from models import shapes
+
 NOISE_SIZE = 100
 
 
@@ -44,17 +46,15 @@ def generator(image_shape: tuple[int, int, int] = (28, 28, 1)) -> tf.keras.Model
   Raises:
     ValueError: If the height or width is not divisible by 4.
   """
-  height, width, channels = image_shape
-  if height % 4 or width % 4:
-    raise ValueError(f"The generator needs sides divisible by 4, found {height}x{width}.")
+  rows, columns = shapes.quarter(image_shape)
   layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input([NOISE_SIZE]),
-      layers.Dense(height // 4 * (width // 4) * 32, activation="relu"),
-      layers.Reshape([height // 4, width // 4, 32]),
+      layers.Dense(rows * columns * 32, activation="relu"),
+      layers.Reshape([rows, columns, 32]),
       layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
       layers.Conv2DTranspose(16, 3, strides=2, padding="same", activation="relu"),
-      layers.Conv2DTranspose(channels, 3, padding="same", activation="tanh"),
+      layers.Conv2DTranspose(image_shape[-1], 3, padding="same", activation="tanh"),
     ]
   )

@@ -101,6 +101,19 @@ def assign_all(variables, values) -> None:
     variable.assign(value)
 
 
+def specs(weights: list) -> list[tf.TensorSpec]:
+  """Shapes and types of weights, as a functional optimizer asks for them."""
+  return [tf.TensorSpec(w.shape, w.dtype) for w in weights]
+
+
+def apply_gradients(optimizer: tff.learning.optimizers.Optimizer, state, variables, gradients):
+  """Takes one step of a functional optimizer and returns its new state."""
+  weights = [v.read_value() for v in variables]
+  state, weights = optimizer.next(state, weights, gradients)
+  assign_all(variables, weights)
+  return state
+
+
 def fold_in(seed: tf.Tensor, data) -> tf.Tensor:
   """Derives a new int32 `[2]` seed from a seed and an integer."""
   return tf.random.experimental.stateless_fold_in(seed, tf.cast(data, tf.int32))

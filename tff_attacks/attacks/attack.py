@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+import tensorflow_federated as tff
 
+from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
 
@@ -75,6 +77,30 @@ def may_start(context: Context, parameters: Any) -> tf.Tensor:
       model; accuracy must be above it).
   """
   return (context.round >= parameters.start_round) & (context.accuracy > parameters.start_accuracy)
+
+
+def append(data: Images, more: Images) -> Images:
+  """The images of both, one set after the other."""
+  return tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), data, more)
+
+
+def initial_generator(
+  generator_fn: keras_state.ModelFn,
+  optimizer: tff.learning.optimizers.Optimizer,
+  learning_rate: float,
+  seed: int,
+) -> tuple[ModelWeights, Any]:
+  """Initial weights of an adversary's generator and its optimizer's state, both eager.
+
+  Args:
+    generator_fn: Returns the Keras generator.
+    optimizer: Trains it; its learning rate is replaced.
+    learning_rate: The one in force.
+    seed: Seeds the weights.
+  """
+  weights = keras_state.initial_weights(generator_fn, seed)
+  state = optimizer.initialize(keras_state.specs(weights.trainable))
+  return weights, optimizer.set_hparams(state, {"learning_rate": learning_rate})
 
 
 def keep_data(workspace, state, context, data, seed):

@@ -107,11 +107,8 @@ def crpa(
     return Workspace(keras_state.build(generator_fn), global_model)
 
   def initialize(parameters, seed):
-    weights = keras_state.initial_weights(generator_fn, seed)
-    specs = [tf.TensorSpec(w.shape, w.dtype) for w in weights.trainable]
-    optimizer_state = generator_optimizer.set_hparams(
-      generator_optimizer.initialize(specs),
-      {"learning_rate": parameters.generator_learning_rate},
+    weights, optimizer_state = attack.initial_generator(
+      generator_fn, generator_optimizer, parameters.generator_learning_rate, seed
     )
     state = State(
       parameters=parameters,
@@ -142,7 +139,7 @@ def crpa(
       generator_loss=loss,
     )
     generated = poison_images(workspace.generator, state)
-    return state, tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), data, generated)
+    return state, attack.append(data, generated)
 
   @tf.function
   def train_gan(workspace, state, data, seed):
@@ -182,12 +179,9 @@ def crpa(
       gradients = tape.gradient(discriminator_loss, discriminator.trainable_variables)
       for variable, gradient in zip(discriminator.trainable_variables, gradients, strict=True):
         variable.assign_sub(parameters.discriminator_learning_rate * gradient)
-    optimizer_state, weights = generator_optimizer.next(
-      optimizer_state,
-      [v.read_value() for v in generator.trainable_variables],
-      generator_gradient,
+    optimizer_state = keras_state.apply_gradients(
+      generator_optimizer, optimizer_state, generator.trainable_variables, generator_gradient
     )
-    keras_state.assign_all(generator.trainable_variables, weights)
     return optimizer_state, generator_loss
 
   def poison_images(generator, state):

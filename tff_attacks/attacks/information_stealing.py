@@ -95,11 +95,8 @@ def information_stealing(
     return Workspace(keras_state.build(generator_fn), global_model)
 
   def initialize(parameters, seed):
-    weights = keras_state.initial_weights(generator_fn, seed)
-    specs = [tf.TensorSpec(w.shape, w.dtype) for w in weights.trainable]
-    optimizer_state = generator_optimizer.set_hparams(
-      generator_optimizer.initialize(specs),
-      {"learning_rate": parameters.generator_learning_rate},
+    weights, optimizer_state = attack.initial_generator(
+      generator_fn, generator_optimizer, parameters.generator_learning_rate, seed
     )
     state = State(parameters, np.int32(NOT_STARTED), weights, optimizer_state, 0.0)
     return tf.nest.map_structure(tf.convert_to_tensor, state)
@@ -127,7 +124,7 @@ def information_stealing(
       generator_loss=loss,
     )
     stolen = generate(workspace.generator, state.parameters, keras_state.fold_in(seed, 1))
-    return state, tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), data, stolen)
+    return state, attack.append(data, stolen)
 
   @tf.function
   def train_generator(workspace, state, seed):
@@ -141,12 +138,10 @@ def information_stealing(
       with tf.GradientTape() as tape:
         images = keras_state.call(generator, noise, step_seed)
         loss = loss_fn(target, discriminator(images, training=False))
-      optimizer_state, weights = generator_optimizer.next(
-        optimizer_state,
-        [v.read_value() for v in generator.trainable_variables],
-        tape.gradient(loss, generator.trainable_variables),
+      gradients = tape.gradient(loss, generator.trainable_variables)
+      optimizer_state = keras_state.apply_gradients(
+        generator_optimizer, optimizer_state, generator.trainable_variables, gradients
       )
-      keras_state.assign_all(generator.trainable_variables, weights)
     return optimizer_state, loss
 
   def generate(generator, parameters, seed):

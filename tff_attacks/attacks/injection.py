@@ -50,9 +50,7 @@ def injection(parameters: Parameters) -> attack.ClientAttack:
     state = state._replace(started=state.started | attack.may_start(context, state.parameters))
     injected = state.parameters.injected
     count = tf.where(state.started, tf.size(injected.labels), 0)
-    return state, tf.nest.map_structure(
-      lambda own, more: tf.concat([own, more[:count]], axis=0), data, injected
-    )
+    return state, attack.append(data, Images(injected.images[:count], injected.labels[:count]))
 
   return attack.ClientAttack(
     parameters, lambda model: None, initialize, poison_data, attack.keep_update

@@ -36,6 +36,15 @@ GradientFn = Callable[[tf.keras.Model, Images, tf.Tensor], tuple[tf.Tensor, list
 """(model, batch, seed) -> (mean loss, gradients of the trainable variables)."""
 
 
+def build_optimizer(
+  name: str, learning_rate: float, beta_1: float = 0.9
+) -> tff.learning.optimizers.Optimizer:
+  """A functional optimizer: `adam` (beta_2 0.999, epsilon 1e-7) or `sgd`."""
+  if name == "adam":
+    return tff.learning.optimizers.build_adam(learning_rate, beta_1)
+  return tff.learning.optimizers.build_sgdm(learning_rate)
+
+
 def cross_entropy(from_logits: bool) -> LossFn:
   """Mean cross-entropy between integer labels and logits or probabilities."""
   return tf.keras.losses.SparseCategoricalCrossentropy(from_logits)
@@ -97,8 +106,8 @@ def local_training(
   """
 
   def initialize(weights):
-    specs = tf.nest.map_structure(lambda w: tf.TensorSpec(w.shape, w.dtype), weights.trainable)
-    return tf.nest.map_structure(tf.convert_to_tensor, optimizer.initialize(specs))
+    state = optimizer.initialize(keras_state.specs(weights.trainable))
+    return tf.nest.map_structure(tf.convert_to_tensor, state)
 
   def train(model, weights, optimizer_state, data, seed):
     keras_state.assign(model, weights)
@@ -125,9 +134,9 @@ def local_training(
         indices = order[start : start + batch_size]
         batch = Images(tf.gather(data.images, indices), tf.gather(data.labels, indices))
         loss, gradients = gradient(model, batch, keras_state.fold_in(epoch_seed, start))
-        weights = [v.read_value() for v in model.trainable_variables]
-        optimizer_state, weights = optimizer.next(optimizer_state, weights, gradients)
-        keras_state.assign_all(model.trainable_variables, weights)
+        optimizer_state = keras_state.apply_gradients(
+          optimizer, optimizer_state, model.trainable_variables, gradients
+        )
         total_loss += loss * tf.cast(tf.size(indices), tf.float32)
     used = tf.cast(count * epochs, tf.float32)
     return optimizer_state, tf.math.divide_no_nan(total_loss, used)
