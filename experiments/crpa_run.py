@@ -12,6 +12,7 @@ from experiments.runtime_options import Runtime
 from tff_attacks import keras_state
 from tff_attacks.data import partition
 from tff_attacks.metrics import classification, reconstruction
+from tff_attacks.plots import common
 from tff_attacks.plots import crpa as plots
 from tff_attacks.simulation import loop
 from tff_attacks.simulation import results as results_lib
@@ -116,7 +117,7 @@ class Observer:
       images, train.images, train.labels, self._config.reconstruct, self._judge.classify
     )
     self._results.release("reconstruction", quality._asdict(), round_number)
-    plots.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
+    common.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
 
   def _generate(self, clients) -> np.ndarray:
     state = clients[self._setup.split.adversary].attack

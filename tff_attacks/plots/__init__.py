@@ -1,1 +1,5 @@
 """Figures, drawn from result files alone."""
+
+import matplotlib
+
+matplotlib.use("Agg")

@@ -2,17 +2,12 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from PIL import Image
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from tff_attacks.metrics import classification
+from tff_attacks.plots import common
 
 
 def draw_all(folder: pathlib.Path, reconstruct: int, poison: int) -> None:
@@ -20,7 +15,7 @@ def draw_all(folder: pathlib.Path, reconstruct: int, poison: int) -> None:
   attack_accuracy(folder, reconstruct, poison)
   confusion_matrix(folder)
   if (folder / "reconstructions.npz").exists():
-    reconstructions(folder, reconstruct)
+    common.reconstructions(folder, reconstruct)
 
 
 def attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> None:
@@ -39,7 +34,7 @@ def attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> None
     title=f"Class {reconstruct} called {poison} by the global model: AAA {average:.2f}",
   )
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-  _save(figure, folder, "attack_accuracy")
+  common.save(figure, folder / "images", "attack_accuracy")
 
 
 def confusion_matrix(folder: pathlib.Path) -> None:
@@ -55,49 +50,4 @@ def confusion_matrix(folder: pathlib.Path) -> None:
     display = ConfusionMatrixDisplay(matrices[row])
     display.plot(ax=axis, cmap="Greys", colorbar=False)
     axis.set_title(f"Global model after round {row + 1} ({name})")
-  _save(figure, folder, "confusion_matrix")
-
-
-def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
-  """The adversary's reconstructions above real images of the class it never saw."""
-  with np.load(folder / "reconstructions.npz") as arrays:
-    generated, real = arrays["generated"], arrays["real"]
-  columns = 12
-  figure, axes = plt.subplots(2, 1, figsize=(10, 4.6), layout="constrained")
-  for axis, images, name in (
-    (axes[0], generated, f"Reconstructions of class {reconstruct} by the adversary"),
-    (axes[1], real, f"Real images of class {reconstruct}"),
-  ):
-    axis.imshow(grid(images[: 2 * columns], columns), cmap="gray", vmin=0, vmax=1)
-    axis.set_title(name)
-    axis.axis("off")
-  _save(figure, folder, "reconstructions")
-
-
-def picture(images: np.ndarray, path: pathlib.Path) -> None:
-  """Writes the first 24 images, float in [-1, 1], as two rows of a picture of their size."""
-  pixels = (grid(images[:24], columns=12) * 255).astype(np.uint8)
-  Image.fromarray(pixels.squeeze()).save(path)
-
-
-def grid(images: np.ndarray, columns: int) -> np.ndarray:
-  """Puts images side by side, a pixel apart.
-
-  Args:
-    images: float `[n, height, width, channels]` in [-1, 1].
-    columns: Images in a row; the last row is filled up with white.
-
-  Returns:
-    float `[rows * (height + 2), columns * (width + 2), channels]` in [0, 1].
-  """
-  missing = -len(images) % columns
-  images = np.pad(images, [(0, missing), (1, 1), (1, 1), (0, 0)], constant_values=1.0)
-  n, height, width, channels = images.shape
-  rows = images.reshape(n // columns, columns, height, width, channels)
-  rows = rows.transpose(0, 2, 1, 3, 4).reshape(-1, columns * width, channels)
-  return np.clip((rows + 1) / 2, 0, 1)
-
-
-def _save(figure, folder: pathlib.Path, name: str) -> None:
-  figure.savefig(folder / "images" / f"{name}.png", dpi=120)
-  plt.close(figure)
+  common.save(figure, folder / "images", "confusion_matrix")

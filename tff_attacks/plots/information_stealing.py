@@ -2,17 +2,13 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from PIL import Image
 from sklearn.metrics import auc, roc_curve
 
-from tff_attacks.plots import crpa
+from tff_attacks.plots import common
 
 _MOMENTS = {
   "initial": "before training",
@@ -35,7 +31,7 @@ def draw_all(folder: pathlib.Path, target: int, started: int) -> None:
   if started >= 0:
     distance(folder, target)
     progress(folder, target)
-    crpa.reconstructions(folder, target)
+    common.reconstructions(folder, target)
 
 
 def roc(folder: pathlib.Path) -> None:
@@ -62,7 +58,7 @@ def roc(folder: pathlib.Path) -> None:
     if classes.size > 1:
       axis.legend(fontsize=8, loc="lower right")
   figure.suptitle("ROC of the global model on the test set, each class against all others")
-  _save(figure, folder, "roc")
+  common.save(figure, folder / "images", "roc")
 
 
 def scores(folder: pathlib.Path, started: int) -> None:
@@ -90,7 +86,7 @@ def scores(folder: pathlib.Path, started: int) -> None:
     title="Global model; precision, recall and F1 are means over the classes",
   )
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-  _save(figure, folder, "scores")
+  common.save(figure, folder / "images", "scores")
 
 
 def distance(folder: pathlib.Path, target: int) -> None:
@@ -110,7 +106,7 @@ def distance(folder: pathlib.Path, target: int) -> None:
     title=f"Mean distance between reconstructions and real images of class {target}",
   )
   axes.set_ylim(bottom=0)
-  _save(figure, folder, "distance")
+  common.save(figure, folder / "images", "distance")
 
 
 def progress(folder: pathlib.Path, target: int, rows: int = 8) -> None:
@@ -126,9 +122,4 @@ def progress(folder: pathlib.Path, target: int, rows: int = 8) -> None:
     axis.set(xticks=[], yticks=[])
     axis.set_ylabel(f"round {int(file.stem.removeprefix('round_'))}", rotation=0, ha="right")
   figure.suptitle(f"Reconstructions of class {target} from the same noise, round by round")
-  _save(figure, folder, "progress")
-
-
-def _save(figure, folder: pathlib.Path, name: str) -> None:
-  figure.savefig(folder / "images" / f"{name}.png", dpi=120)
-  plt.close(figure)
+  common.save(figure, folder / "images", "progress")

@@ -6,16 +6,12 @@ model calls T, averaged over all rounds.
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from tff_attacks.plots import study
-from tff_attacks.plots.crpa import grid
+from tff_attacks.plots.common import grid, save
 
 _PAIR = ["reconstruct", "poison"]
 _NAMES = {
@@ -74,7 +70,7 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   handles, labels = axes[0, 0].get_legend_handles_labels()
   figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
   figure.suptitle(f"{summary['dataset'].iloc[0]}: CRPA under differential privacy")
-  study.save(figure, folder, "settings")
+  save(figure, folder, "settings")
 
 
 def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -132,4 +128,4 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     f"{first['dataset']}, {named}: what noise costs; reconstructions of class "
     f"{first['reconstruct']} after the last round"
   )
-  study.save(figure, folder / "images", "frontier")
+  save(figure, folder / "images", "frontier")

@@ -7,17 +7,13 @@ model calls T, averaged over all rounds.
 import json
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from tff_attacks.metrics import classification
-from tff_attacks.plots.crpa import grid
+from tff_attacks.plots.common import grid, save
 
 _AAA = "average_attack_accuracy"
 _PAIR = ["reconstruct", "poison"]
@@ -298,9 +294,3 @@ def accuracy_curves(curves: dict[str, np.ndarray], folder: pathlib.Path) -> None
   )
   axes.legend()
   save(figure, folder / "images", "accuracy_curves")
-
-
-def save(figure, folder: pathlib.Path, name: str) -> None:
-  """Writes and closes a figure."""
-  figure.savefig(folder / f"{name}.png", dpi=120)
-  plt.close(figure)
