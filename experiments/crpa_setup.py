@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from experiments import judging, privacy_options
+from experiments import data as data_lib
+from experiments import privacy_options
 from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError
 from models import registry
@@ -106,7 +107,7 @@ def prepare(config: CRPAConfig) -> Setup:
   if config.privacy != "clients":
     shapes["num_clients"] = 0  # Any number shares a trace.
   try:
-    dataset = judging.load(config.dataset, config.data_dir, config.test_images)
+    dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
     if not (dataset.test.labels == config.reconstruct).any():
       raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
     split, data = distribute(config, dataset)
@@ -128,7 +129,7 @@ def prepare(config: CRPAConfig) -> Setup:
 
 @functools.lru_cache(maxsize=4)
 def _compile(shapes: _Shapes) -> Compiled:
-  dataset = judging.load(shapes.dataset, shapes.data_dir, shapes.test_images)
+  dataset = data_lib.load(shapes.dataset, shapes.data_dir, shapes.test_images)
   networks = registry.networks(
     shapes.model, shapes.generator, dataset.image_shape, dataset.num_classes
   )
@@ -136,7 +137,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   _check_private(shapes.privacy, networks.model)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = local_training.local_training(
-    _optimizer(shapes.optimizer, shapes.learning_rate),
+    local_training.build_optimizer(shapes.optimizer, shapes.learning_rate),
     _gradient(shapes, contract.from_logits),
     shapes.batch_size,
     shapes.local_epochs,
@@ -148,7 +149,7 @@ def _compile(shapes: _Shapes) -> Compiled:
       networks.generator_fn,
       networks.noise_size,
       dataset.num_classes,
-      _optimizer(shapes.generator_optimizer, learning_rate=1.0, beta_1=0.5),
+      local_training.build_optimizer(shapes.generator_optimizer, learning_rate=1.0, beta_1=0.5),
       loss_fn,
       shapes.batch_size,
     )
@@ -325,7 +326,7 @@ def _warm_up(config: CRPAConfig, setup: Setup, weights: keras_state.ModelWeights
   """Trains centrally on images of all classes, as the original can."""
   compiled = setup.compiled
   training = local_training.local_training(
-    _optimizer(config.optimizer, config.learning_rate),
+    local_training.build_optimizer(config.optimizer, config.learning_rate),
     local_training.plain_gradient(compiled.loss_fn),
     _WARM_UP_BATCH,
     config.warm_up_epochs,
@@ -341,12 +342,6 @@ def _warm_up(config: CRPAConfig, setup: Setup, weights: keras_state.ModelWeights
     tf.constant([config.seed, 1]),
   )
   return tf.nest.map_structure(lambda w, u: (w + u).numpy(), weights, output.update)
-
-
-def _optimizer(name: str, learning_rate: float, beta_1: float = 0.9):
-  if name == "adam":
-    return tff.learning.optimizers.build_adam(learning_rate, beta_1)
-  return tff.learning.optimizers.build_sgdm(learning_rate)
 
 
 def _check_additional_class(config: CRPAConfig, compiled: Compiled):

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from experiments import distributions, program, sweep, sweep_plan
-from experiments.options import ConfigError, option
+from experiments.options import option
 
 SUMMARY = """\
 Runs CRPA on some pairs of classes, with one class per client (alpha = 0) and with nearly equal \
@@ -25,17 +25,14 @@ VARIES = (
 class DifferentialPrivacyConfig(distributions.DistributionsConfig):
   """Options of `python -m experiments.differential_privacy`."""
 
-  alphas: list[float] = option([0.0, 10.0], "Concentrations.")
-  settings: list[str] = option(list(sweep_plan.SETTINGS), "What protects the clients.")
+  alphas: list[float] = option([0.0, 10.0], "Concentrations.", at_least=0)
+  settings: list[str] = option(
+    list(sweep_plan.SETTINGS), "What protects the clients.", choices=list(sweep_plan.SETTINGS)
+  )
 
 
 def plan(config: DifferentialPrivacyConfig) -> list[sweep_plan.Run]:
   """A run for each pair, alpha, setting and seed."""
-  if not config.settings:
-    raise ConfigError("settings: name at least one")
-  for setting in config.settings:
-    if setting not in sweep_plan.SETTINGS:
-      raise ConfigError(f"settings: {setting!r}; allowed: {', '.join(sweep_plan.SETTINGS)}")
   cells = [
     (attack, changes | {"setting": setting})
     for setting in config.settings

@@ -21,7 +21,7 @@ VARIES = ("attack", "reconstruct", "poison", "alpha")
 class DistributionsConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.distributions`."""
 
-  alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.")
+  alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.", at_least=0)
   combinations: str | None = option(
     None,
     "Folder of a finished experiments.combinations; the pairs are its lowest, the one closest to "
@@ -42,8 +42,6 @@ def cells(config: DistributionsConfig) -> list[tuple[str, dict[str, Any]]]:
   """
   if config.partition != "dirichlet":
     raise ConfigError("partition: must be dirichlet")
-  if not config.alphas or min(config.alphas) < 0:
-    raise ConfigError(f"alphas: {config.alphas} is not allowed; allowed: 0 or more each")
   return [
     ("crpa", {"reconstruct": g, "poison": t, "alpha": alpha})
     for g, t in choose_pairs(config)

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from experiments import differential_privacy, distributions, program, sweep, sweep_plan
-from experiments.options import ConfigError, option
+from experiments.options import option
 
 SUMMARY = """\
 Runs CRPA on some pairs of classes under noise of several sizes, added to batches (microbatches, \
@@ -20,20 +20,13 @@ NOISY = ("microbatches", "records", "clients")
 class FrontierConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.dp_frontier`."""
 
-  noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 2.0, 4.0], "Sizes of the noise.")
-  settings: list[str] = option(list(NOISY), "Where the noise is added.")
+  noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 2.0, 4.0], "Sizes of the noise.", above=0)
+  settings: list[str] = option(list(NOISY), "Where the noise is added.", choices=NOISY)
   combinations: str | None = option(None, "As in experiments.distributions.")
 
 
 def plan(config: FrontierConfig) -> list[sweep_plan.Run]:
   """A run for each pair, setting, size of the noise (and none) and seed."""
-  if not config.settings:
-    raise ConfigError("settings: name at least one")
-  for setting in config.settings:
-    if setting not in NOISY:
-      raise ConfigError(f"settings: {setting!r}; allowed: {', '.join(NOISY)}")
-  if not config.noise_multipliers or min(config.noise_multipliers) <= 0:
-    raise ConfigError(f"noise_multipliers: {config.noise_multipliers}; allowed: above 0 each")
   levels = [{"setting": "none"}, {"setting": "sgd"}]
   levels += [
     {"setting": setting, "noise_multiplier": noise}

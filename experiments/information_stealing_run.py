@@ -1,12 +1,13 @@
 """The run of GAN information stealing: federation, rounds, measurements and summary."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-import tensorflow_federated as tff
 
+from experiments import data as data_lib
 from experiments import federated_run, judging
 from experiments.information_stealing_config import InformationStealingConfig
 from experiments.options import ConfigError
@@ -19,7 +20,7 @@ from tff_attacks.data import datasets, partition
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning import aggregation, local_training, process
 from tff_attacks.metrics import classification, reconstruction
-from tff_attacks.plots import crpa as pictures
+from tff_attacks.plots import common
 from tff_attacks.plots import information_stealing as plots
 from tff_attacks.simulation import evaluation, loop
 from tff_attacks.simulation import results as results_lib
@@ -67,7 +68,7 @@ def prepare(config: InformationStealingConfig) -> Setup:
 
 
 def _prepare(config: InformationStealingConfig) -> Setup:
-  dataset = judging.load(config.dataset, config.data_dir, config.test_images)
+  dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
   data = _distribute(config, dataset)
   networks = registry.networks(
     config.model, config.generator, dataset.image_shape, dataset.num_classes
@@ -81,6 +82,7 @@ def _prepare(config: InformationStealingConfig) -> Setup:
   }
   draw_noise = noises[config.noise](networks.noise_size)
   loss_fn = local_training.cross_entropy(contract.from_logits)
+  adam = functools.partial(local_training.build_optimizer, "adam", beta_1=0.5)
   parameters = information_stealing.Parameters(
     target=config.target,
     generated_images=config.generated_images,
@@ -98,12 +100,12 @@ def _prepare(config: InformationStealingConfig) -> Setup:
       networks.generator_fn,
       draw_noise,
       dataset.num_classes,
-      _adam(config.generator_learning_rate),
+      adam(config.generator_learning_rate),
       loss_fn,
       config.generator_batch_size,
     )
   training = local_training.local_training(
-    _adam(config.learning_rate),
+    adam(config.learning_rate),
     local_training.plain_gradient(loss_fn),
     config.batch_size,
     config.local_epochs,
@@ -134,10 +136,6 @@ def _distribute(config: InformationStealingConfig, dataset: datasets.Dataset) ->
   table = np.pad(table, [(0, 1), (0, 0)])
   rng = np.random.default_rng(config.seed)
   return [dataset.train.take(owned) for owned in partition.assign(dataset.train.labels, table, rng)]
-
-
-def _adam(learning_rate: float):
-  return tff.learning.optimizers.build_adam(learning_rate, beta_1=0.5, epsilon=1e-7)
 
 
 def run(
@@ -230,7 +228,7 @@ class Observer:
     self._results.release("reconstruction", quality._asdict() | distances._asdict(), round_number)
     since = round_number - metrics["attack_started"]
     if since % self._config.image_every == 0 or round_number + 1 == self._config.rounds:
-      pictures.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
+      common.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
 
   def _generate(self, clients) -> np.ndarray:
     weights = tf.nest.map_structure(lambda slot: slot[0], clients[-1].attack.generator)

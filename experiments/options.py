@@ -22,7 +22,7 @@ def option(
   at_least: float | None = None,
   above: float | None = None,
 ) -> Any:
-  """A dataclass field with its help text and limits.
+  """A dataclass field with its help text and limits, which hold for each element of a list.
 
   Args:
     default: Default value.
@@ -58,23 +58,29 @@ def validate(config: Any) -> None:
     allowed = _allowed(field)
     if value is None or not allowed:
       continue
-    limits = field.metadata
-    if (
-      (isinstance(value, float) and not math.isfinite(value))
-      or (limits["choices"] and value not in limits["choices"])
-      or (limits["at_least"] is not None and not value >= limits["at_least"])
-      or (limits["above"] is not None and not value > limits["above"])
-    ):
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(_within(one, **field.metadata) for one in values):
       raise ConfigError(f"{field.name}: {value!r} is not allowed; allowed: {allowed}")
 
 
+def _within(value, text, choices, at_least, above) -> bool:
+  del text
+  return (
+    not (isinstance(value, float) and not math.isfinite(value))
+    and (choices is None or value in choices)
+    and (at_least is None or value >= at_least)
+    and (above is None or value > above)
+  )
+
+
 def _allowed(field: dataclasses.Field) -> str:
+  each = "" if field.default_factory is dataclasses.MISSING else "one or more, each "
   if field.metadata.get("choices"):
-    return ", ".join(field.metadata["choices"])
+    return each + ", ".join(field.metadata["choices"])
   if field.metadata.get("at_least") is not None:
-    return f"{field.metadata['at_least']} or more"
+    return f"{each}{field.metadata['at_least']} or more"
   if field.metadata.get("above") is not None:
-    return f"above {field.metadata['above']}"
+    return f"{each}above {field.metadata['above']}"
   return ""
 
 

@@ -11,6 +11,8 @@ class Config:
   rounds: int = options.option(10, "Rounds.", at_least=1)
   rate: float = options.option(0.1, "Rate.", above=0)
   name: str | None = options.option(None, "Free text.")
+  names: list[str] = options.option(["a"], "Some of these.", choices=("a", "b"))
+  sizes: list[float] = options.option([1.0], "Sizes.", above=0)
 
 
 def test_accepts_its_defaults():
@@ -25,6 +27,9 @@ def test_accepts_its_defaults():
     ({"rate": 0.0}, "rate: 0.0 is not allowed; allowed: above 0"),
     ({"rate": float("nan")}, "rate: nan is not allowed"),
     ({"rate": float("inf")}, "rate: inf is not allowed"),
+    ({"names": []}, r"names: \[\] is not allowed; allowed: one or more, each a, b"),
+    ({"names": ["a", "c"]}, r"names: \['a', 'c'\] is not allowed; allowed: one or more, each a, b"),
+    ({"sizes": [1.0, 0.0]}, "sizes: .* allowed: one or more, each above 0"),
   ],
 )
 def test_refuses_by_name_with_what_is_allowed(changes, message):
