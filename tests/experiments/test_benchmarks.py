@@ -1,8 +1,6 @@
 """The benchmarks as a user runs them, at the smallest scale: their tables, not their times."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -10,6 +8,7 @@ import pytest
 
 from experiments.benchmarks import flops, measure
 from models import crpa
+from tests import programs
 
 ORIGINAL = """
 import time
@@ -30,12 +29,7 @@ def federated_gan(Round, **kwargs):
 
 
 def run(name, *arguments):
-  result = subprocess.run(
-    [sys.executable, "-m", f"experiments.benchmarks.{name}", *arguments],
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
+  result = programs.run(f"benchmarks.{name}", *arguments)
   assert result.returncode == 0, result.stderr
   return result.stdout
 
@@ -113,8 +107,7 @@ def test_privacy(tmp_path):
 
 def test_bad_input_ends_with_2(tmp_path):
   folder = tmp_path / "results"
-  command = [sys.executable, "-m", "experiments.benchmarks.runtime", "images=[0]"]
-  result = subprocess.run([*command, f"output_dir={folder}"], capture_output=True, text=True)
+  result = programs.run("benchmarks.runtime", "images=[0]", f"output_dir={folder}")
   assert result.returncode == 2
   assert "error: images: [0] is not allowed" in result.stderr
   assert not folder.exists()

@@ -16,20 +16,18 @@ import pytest
 import yaml
 from PIL import Image
 
-COMMAND = [sys.executable, "-m", "experiments.crpa"]
+from tests import programs
+
 SHORT = ["rounds=6", "images_per_class=40", "generator_steps=3", "checkpoint_every=1"]
 
 
 def crpa(*arguments, **kwargs):
-  return subprocess.run(
-    [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=400, **kwargs
-  )
+  return programs.run("crpa", *arguments, **kwargs)
 
 
 def start(*arguments):
-  return subprocess.Popen(
-    [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-  )
+  command = programs.command("crpa", *arguments)
+  return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for_checkpoint(folder, rounds):
@@ -87,7 +85,7 @@ def short(request):
 def finished(short, tmp_path_factory):
   """An uninterrupted run, its output piped as in `| tail`."""
   folder = tmp_path_factory.mktemp("run")
-  command = " ".join([*COMMAND, *short, f"output_dir={folder}", "2>&1 | tail -n 3"])
+  command = " ".join(programs.command("crpa", *short, f"output_dir={folder}", "2>&1 | tail -n 3"))
   result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=400)
   assert (folder / "summary.json").exists(), result.stdout
   return folder, result.stdout

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -14,6 +12,7 @@ from PIL import Image
 from experiments import information_stealing_run
 from experiments.information_stealing_config import InformationStealingConfig, check
 from experiments.options import ConfigError
+from tests import programs
 
 SHORT = [
   "rounds=6", "images_per_class=40", "samples_per_round=10", "generator_steps=4",
@@ -22,8 +21,7 @@ SHORT = [
 
 
 def run(*arguments, **options):
-  command = [sys.executable, "-m", "experiments.information_stealing", *map(str, arguments)]
-  return subprocess.run(command, capture_output=True, text=True, timeout=400, **options)
+  return programs.run("information_stealing", *arguments, **options)
 
 
 def config(**changes):

@@ -1,0 +1,48 @@
+"""A sweep beside the published values."""
+
+import numpy as np
+import pandas as pd
+
+from experiments import (
+  published,
+)
+from tests.programs import run
+
+
+def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
+  rng = np.random.default_rng(0)
+  rows = []
+  for (g, t), value in published.matrix("mnist").items():
+    for seed in (0, 1):
+      rows.append(
+        {"dataset": "mnist", "attack": "crpa", "reconstruct": g, "poison": t, "seed": seed,
+         "average_attack_accuracy": value + rng.normal(scale=0.01), "no_attack": rng.uniform(),
+         "mean_test_accuracy": 0.9, "recognised": 0.5, "correlation": 0.5}
+      )  # fmt: skip
+  sweep_folder, folder = tmp_path / "sweep", tmp_path / "compare"
+  sweep_folder.mkdir()
+  pd.DataFrame(rows).to_csv(sweep_folder / "summary.csv", index=False)
+  (sweep_folder / "experiment.txt").write_text("combinations")
+  controls_folder = tmp_path / "controls"
+  controls_folder.mkdir()
+  three = pd.DataFrame(rows).query("reconstruct == 4 and poison in (1, 7, 9)")
+  three.to_csv(controls_folder / "summary.csv", index=False)
+  (controls_folder / "experiment.txt").write_text("controls")
+  result = run(
+    "compare", f"combinations={sweep_folder}", f"controls={controls_folder}",
+    f"output_dir={folder}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  text = (folder / "compare.md").read_text()
+  assert (
+    "| all pairs | 90 | 0.99 | 0.99 | 0.0" in text or "| all pairs | 90 | 1.00 | 1.00 |" in text
+  )
+  assert "| without T = 0, (3, 0) and (0, 1) | 80 |" in text
+  assert "| the choice of classes matters | held | 3 pairs, 2 seeds" in text
+  assert "| 0.9 | 0.5 | 0.5 | 0.51 |" in text  # 4 -> 9, and what was published.
+  assert "| differential privacy stops the attack | not tested |" in text
+
+
+def test_the_study_that_was_published_is_read_as_printed():
+  matrix = published.matrix("fashion_mnist")
+  assert (matrix.loc[(7, 5)], matrix.loc[(6, 7)], len(matrix)) == (0.55, 0.07, 90)
