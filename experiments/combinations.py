@@ -36,7 +36,7 @@ def report(config: CombinationsConfig, folder: pathlib.Path) -> None:
   study.combinations(summary, folder / "images")
   study.histogram(summary, folder / "images")
   study.rounds(summary, folder)
-  aaa = study.by_pair(summary)["average_attack_accuracy"]
+  aaa = study.by_pair(summary)[study.AAA]
   print(
     f"AAA over {len(aaa)} pairs: mean {aaa.mean():.2f}, standard deviation {aaa.std():.2f}, from "
     f"{aaa.min():.2f} ({study.pair_name(aaa.idxmin())}) to {aaa.max():.2f} "

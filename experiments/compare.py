@@ -7,9 +7,9 @@ from experiments import original_crpa, program
 from experiments.options import ConfigError, option, validate
 
 SUMMARY = """\
-Compares with the CRPA study: sweeps of experiments.combinations, experiments.distributions and \
-experiments.controls with the values that it published, and, given a checkout of its code \
-(original=), this project with that code on the same images.
+Compares with the CRPA study: sweeps of experiments.combinations, experiments.distributions, \
+experiments.controls and experiments.differential_privacy with the values that it published, and, \
+given a checkout of its code (original=), this project with that code on the same images.
 Writes compare.md."""
 
 
@@ -21,6 +21,9 @@ class CompareConfig(original_crpa.OriginalConfig):
   distributions: str | None = option(None, "Folder of an experiments.distributions sweep.")
   controls: str | None = option(
     None, "Folder of an experiments.controls sweep; several seeds of its pairs tell pairs apart."
+  )
+  differential_privacy: str | None = option(
+    None, "Folder of an experiments.differential_privacy sweep."
   )
   original: str | None = option(None, "Folder of a checkout of fed-crpa/fl_crpa.")
   dataset: str = option("mnist", "Of original=.", choices=("mnist", "fashion_mnist"))
@@ -35,7 +38,7 @@ def run(config: CompareConfig) -> int:
   if config.resume:
     config = program.read_config(CompareConfig, config.resume)
   validate(config)
-  names = ("combinations", "distributions", "controls")
+  names = ("combinations", "distributions", "controls", "differential_privacy")
   if not config.original and not any(getattr(config, name) for name in names):
     raise ConfigError(f"give at least one of {', '.join(f'{name}=' for name in names)}, original=")
 

@@ -71,7 +71,7 @@ def choose_pairs(config: sweep_plan.SweepConfig) -> list[tuple[int, int]]:
     raise ConfigError(f"combinations: {folder} is no finished sweep: {error}") from error
   if set(summary["dataset"]) != {config.dataset}:
     raise ConfigError(f"combinations: that sweep is not of dataset={config.dataset}")
-  chosen = study.three_pairs(study.by_pair(summary)["average_attack_accuracy"])
+  chosen = study.three_pairs(study.by_pair(summary)[study.AAA])
   # The other sweep may change or go; these pairs stay.
   config.pairs = [f"{g}-{t}" for g, t in chosen]
   return sweep_plan.parse_pairs(config)

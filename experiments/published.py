@@ -2,35 +2,20 @@
 
 import pathlib
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from experiments import claims
 from experiments.options import ConfigError
 from tff_attacks.metrics import study
 from tff_attacks.plots import study as plots
 
 _FOLDER = pathlib.Path(__file__).parent / "reference"
-_AAA = "average_attack_accuracy"
-_PAIR = ["reconstruct", "poison"]
 # The published code gives these pairs an adversary that holds G or T, or the wrong data.
 _SPOILED = {(3, 0), (0, 1)}
-
-
-class Claim(NamedTuple):
-  """One of the study's claims.
-
-  Attributes:
-    text: The claim.
-    held: Whether it held here; None if that was not tested.
-    figures: What was measured.
-  """
-
-  text: str
-  held: bool | None
-  figures: str
+# Its section 6.3, of both datasets together.
+_ACCURACIES = {"none": {0.0: 0.88, 10.0: 0.99}, "microbatches": {0.0: 0.45, 10.0: 0.89}}
 
 
 def read(experiment: str, folder: str) -> pd.DataFrame:
@@ -58,23 +43,28 @@ def compare(
   combinations: pd.DataFrame | None = None,
   distributions: pd.DataFrame | None = None,
   controls: pd.DataFrame | None = None,
+  differential_privacy: pd.DataFrame | None = None,
 ) -> list[str]:
   """Describes sweeps, see `read`, as lines of Markdown."""
-  lines, claims = [], []
+  lines, found = [], []
   if combinations is not None:
     lines += _combinations(combinations)
-    claims += _no_pattern(combinations)
+    found += claims.no_pattern(combinations, matrix(combinations["dataset"].iloc[0]))
   if distributions is not None:
     lines += _distributions(distributions)
-    claims += _balance(distributions)
+    found += claims.balance(distributions)
   if controls is not None:
     lines += _controls(controls)
   repeated = controls if controls is not None else combinations
   if repeated is not None:
-    claims.insert(0, _class_matters(repeated))
-  claims.append(Claim("differential privacy stops the attack", None, "not part of these sweeps"))
+    found.insert(0, claims.class_matters(repeated))
+  if differential_privacy is not None:
+    lines += _differential_privacy(differential_privacy)
+    found += claims.privacy_stops(differential_privacy)
+  else:
+    found.append(claims.Claim("privacy stops the attack", None, "needs differential_privacy="))
   words = {True: "held", False: "**not held**", None: "not tested"}
-  rows = [(claim.text, words[claim.held], claim.figures) for claim in claims]
+  rows = [(claim.text, words[claim.held], claim.figures) for claim in found]
   return [*lines, "## The study's claims", "", *markdown(("claim", "here", "figures"), rows), ""]
 
 
@@ -99,7 +89,7 @@ def markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]
 
 def _combinations(summary: pd.DataFrame) -> list[str]:
   dataset = summary["dataset"].iloc[0]
-  ours, theirs = plots.by_pair(summary)[_AAA], matrix(dataset)
+  ours, theirs = plots.by_pair(summary)[plots.AAA], matrix(dataset)
   clean = ours[[pair[1] != 0 and pair not in _SPOILED for pair in ours.index]]
   rows = []
   for name, values in (("ours", ours), ("published", theirs[theirs.index.isin(ours.index)])):
@@ -140,20 +130,50 @@ def _no_attack(summary):
 
 
 def _distributions(summary: pd.DataFrame) -> list[str]:
-  published = pd.read_csv(_FOLDER / "crpa_distribution_aaa.csv")
-  published = published[published["differential_privacy"] == "no"].rename(
-    columns={"reconstructed": "reconstruct", "poisoned": "poison", "aaa": "published"}
-  )
-  published = published[published["dataset"] == summary["dataset"].iloc[0]]
-  ours = plots.table(summary, [*_PAIR, "alpha"]).reset_index()
-  rows = ours.merge(published[[*_PAIR, "alpha", "published"]], on=[*_PAIR, "alpha"], how="left")
+  ours = plots.table(summary, [*plots.PAIR, "alpha"]).reset_index()
+  published = _over_alpha(summary["dataset"].iloc[0], "no")
+  rows = ours.merge(published, on=[*plots.PAIR, "alpha"], how="left")
   return ["## Distributions", "", *_markdown(rows), ""]
 
 
+def _over_alpha(dataset: str, privacy: str) -> pd.DataFrame:
+  """Published AAA of each pair at each alpha, with differential privacy (`yes`) or `no`."""
+  table = pd.read_csv(_FOLDER / "crpa_distribution_aaa.csv").rename(
+    columns={"reconstructed": "reconstruct", "poisoned": "poison", "aaa": "published"}
+  )
+  table = table[(table["dataset"] == dataset) & (table["differential_privacy"] == privacy)]
+  return table[[*plots.PAIR, "alpha", "published"]]
+
+
+def _differential_privacy(summary: pd.DataFrame) -> list[str]:
+  dataset = summary["dataset"].iloc[0]
+  published = pd.concat(
+    _over_alpha(dataset, privacy).assign(setting=setting)
+    for setting, privacy in (("none", "no"), ("microbatches", "yes"))
+  )
+  by = [*plots.PAIR, "alpha", "setting"]
+  ours = plots.table(summary, by).reset_index()
+  accuracies = summary[summary["attack"] == "crpa"].pivot_table(
+    index="setting", columns="alpha", values="mean_test_accuracy", sort=False
+  )
+  for setting, accuracy in _ACCURACIES.items():
+    accuracies.loc[f"published, {setting}"] = pd.Series(accuracy)
+  return [
+    f"## Differential privacy, {dataset}",
+    "",
+    *_markdown(ours.merge(published, on=by, how="left")),
+    "",
+    "Test accuracy, mean of all rounds and pairs; the study does not say of which rounds:",
+    "",
+    *_markdown(accuracies.round(3).rename(columns="alpha = {:g}".format).reset_index()),
+    "",
+  ]
+
+
 def _controls(summary: pd.DataFrame) -> list[str]:
-  ours = plots.table(summary, [*_PAIR, "attack"]).reset_index()
+  ours = plots.table(summary, [*plots.PAIR, "attack"]).reset_index()
   published = matrix(summary["dataset"].iloc[0])
-  published = [published[pair] for pair in ours[_PAIR].itertuples(index=False, name=None)]
+  published = [published[pair] for pair in ours[plots.PAIR].itertuples(index=False, name=None)]
   rows = ours.assign(published=np.where(ours["attack"] == "crpa", published, np.nan))
   return ["## Controls", "", *_markdown(rows), ""]
 
@@ -161,65 +181,3 @@ def _controls(summary: pd.DataFrame) -> list[str]:
 def _markdown(table: pd.DataFrame) -> list[str]:
   rows = table.astype(object).where(table.notna(), "")
   return markdown(rows.columns, rows.to_numpy().tolist())
-
-
-def _class_matters(summary: pd.DataFrame) -> Claim:
-  text = "the choice of classes matters"
-  attacked = summary[summary["attack"] == "crpa"]
-  values = attacked.pivot_table(index=_PAIR, columns="seed", values=_AAA).dropna()
-  if values.shape[1] < 2 or len(values) < 3:
-    return Claim(text, None, "needs at least three pairs with two seeds each")
-  p_value = stats.f_oneway(*values.to_numpy()).pvalue
-  return Claim(
-    text,
-    bool(p_value < 0.05),
-    f"{len(values)} pairs, {values.shape[1]} seeds: analysis of variance p = {p_value:.4f}, range "
-    f"{study.spread_over_noise(values):.1f} x the pooled standard deviation over the seeds",
-  )
-
-
-def _no_pattern(summary: pd.DataFrame) -> list[Claim]:
-  ours = plots.by_pair(summary)[_AAA]
-  claims = []
-  for level, name in (("reconstruct", "row (G)"), ("poison", "column (T)")):
-    text = f"AAA follows no {name}"
-    if len(ours) < 20:
-      claims.append(Claim(text, None, "needs at least 20 pairs"))
-      continue
-    found, published = (study.pattern(v, level) for v in (ours, matrix(summary["dataset"].iloc[0])))
-    claims.append(
-      Claim(
-        text,
-        found.p_value > 0.05,
-        f"explains {found.share:.0%} of the variance (p = {found.p_value:.4f}); of the published "
-        f"values {published.share:.0%} (p = {published.p_value:.4f})",
-      )
-    )
-  return claims
-
-
-def _balance(summary: pd.DataFrame) -> list[Claim]:
-  weakens, keeps = "balanced classes weaken the poisoning", "but not the reconstruction"
-  attacked = summary[summary["attack"] == "crpa"]
-  means = attacked.pivot_table(
-    index=_PAIR, columns="alpha", values=[_AAA, "correlation", "recognised"]
-  )
-  alphas = sorted(attacked["alpha"].unique())
-  ends = means.loc[:, (slice(None), [alphas[0], alphas[-1]])].dropna()
-  if len(alphas) < 2 or ends.empty:
-    return [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
-  pair = ends[_AAA, alphas[0]].idxmax()
-  (aaa, balanced_aaa), (correlation, balanced_correlation), (recognised, balanced_recognised) = (
-    ends.loc[pair, name].loc[[alphas[0], alphas[-1]]]
-    for name in (_AAA, "correlation", "recognised")
-  )
-  between = f"{plots.pair_name(pair)}, from alpha = {alphas[0]:g} to {alphas[-1]:g}"
-  return [
-    Claim(weakens, bool(balanced_aaa < aaa / 5), f"{between}: AAA {aaa:.3f} to {balanced_aaa:.3f}"),
-    Claim(
-      keeps,
-      bool(balanced_correlation >= correlation),
-      f"{between}: correlation {correlation:.2f} to {balanced_correlation:.2f}, recognised "
-      f"{recognised:.0%} to {balanced_recognised:.0%}",
-    ),
-  ]

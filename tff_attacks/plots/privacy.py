@@ -13,7 +13,6 @@ import pandas as pd
 from tff_attacks.plots import study
 from tff_attacks.plots.common import grid, save
 
-_PAIR = ["reconstruct", "poison"]
 _NAMES = {
   "none": "no privacy",
   "sgd": "published optimizer",
@@ -35,7 +34,7 @@ _STYLES = {"microbatches": "--", "records": "-", "clients": ":"}
 
 def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """AAA, accuracy and reconstruction of each pair under each privacy (the study's Figure 8)."""
-  means = study.table(summary, [*_PAIR, "alpha", "setting"])
+  means = study.table(summary, [*study.PAIR, "alpha", "setting"])
   alphas = sorted(means.index.unique("alpha"))
   pairs = means.index.droplevel(["alpha", "setting"]).unique()
   kinds = [name for name in _NAMES if name in means.index.unique("setting")]
@@ -83,7 +82,7 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   axes = curves.subplots(1, 2)
   names = (
     ("mean_test_accuracy", "test accuracy, mean of all rounds"),
-    ("average_attack_accuracy", "AAA"),
+    (study.AAA, "AAA"),
   )
   for axis, (name, label) in zip(axes, names, strict=True):
     for kind in kinds:
@@ -95,7 +94,7 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
         linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
         label=_NAMES[kind],
       )  # fmt: skip
-      if name == "average_attack_accuracy":
+      if name == study.AAA:
         axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
     for kind, style in (("none", "-"), ("sgd", "--")):
       free = attacked[attacked["setting"] == kind]
@@ -122,7 +121,7 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       if noise:
         axis.set_xlabel(f"epsilon {runs['epsilon'].iloc[0]:.3g}", fontsize=8)
   first = attacked.iloc[0]
-  pairs = attacked[_PAIR].drop_duplicates()
+  pairs = attacked[study.PAIR].drop_duplicates()
   named = ", ".join(study.pair_name(pair) for pair in pairs.itertuples(index=False, name=None))
   figure.suptitle(
     f"{first['dataset']}, {named}: what noise costs; reconstructions of class "

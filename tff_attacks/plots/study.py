@@ -15,8 +15,8 @@ from scipy import stats
 from tff_attacks.metrics import classification
 from tff_attacks.plots.common import grid, save
 
-_AAA = "average_attack_accuracy"
-_PAIR = ["reconstruct", "poison"]
+AAA = "average_attack_accuracy"
+PAIR = ["reconstruct", "poison"]
 GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
 HATCHES = ("", "//", "..", "xx", "\\\\", "--")
 
@@ -34,9 +34,9 @@ def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
   """Means and standard deviations over the seeds of AAA, beside AAA without attack."""
   groups = summary[summary["attack"] != "none"].groupby(by, sort=False, dropna=False)
   return groups.agg(
-    runs=(_AAA, "size"),
-    aaa=(_AAA, "mean"),
-    aaa_std=(_AAA, "std"),
+    runs=(AAA, "size"),
+    aaa=(AAA, "mean"),
+    aaa_std=(AAA, "std"),
     no_attack=("no_attack", "mean"),
     no_attack_std=("no_attack", "std"),
     test_accuracy=("mean_test_accuracy", "mean"),
@@ -48,7 +48,7 @@ def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def by_pair(summary: pd.DataFrame) -> pd.DataFrame:
   """Means over the seeds of each attacked pair, indexed by (G, T)."""
   attacked = summary[summary["attack"] == "crpa"]
-  return attacked.groupby(_PAIR)[[_AAA, "no_attack", "mean_test_accuracy"]].mean()
+  return attacked.groupby(PAIR)[[AAA, "no_attack", "mean_test_accuracy"]].mean()
 
 
 def three_pairs(aaa: pd.Series) -> list[tuple[int, int]]:
@@ -66,9 +66,9 @@ def combinations(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   means = by_pair(summary)
   dataset, seeds = summary["dataset"].iloc[0], summary["seed"].nunique()
   figure, axes = plt.subplots(1, 2, figsize=(14, 7), layout="constrained")
-  top = max(means[_AAA].max(), means["no_attack"].max())
+  top = max(means[AAA].max(), means["no_attack"].max())
   for axis, column, name in (
-    (axes[0], _AAA, "with the attack"),
+    (axes[0], AAA, "with the attack"),
     (axes[1], "no_attack", "without any attack"),
   ):
     matrix = means[column].unstack()
@@ -99,10 +99,10 @@ def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   if len(means) < 3:
     return
   figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-  bins = np.linspace(0, max(means[_AAA].max(), means["no_attack"].max()) + 0.02, 25)
+  bins = np.linspace(0, max(means[AAA].max(), means["no_attack"].max()) + 0.02, 25)
   grid_ = np.linspace(0, bins[-1], 200)
   for column, name, color, style in (
-    (_AAA, "with the attack", "0.2", "-"),
+    (AAA, "with the attack", "0.2", "-"),
     ("no_attack", "without any attack", "0.6", "--"),
   ):
     values = means[column].dropna()
@@ -121,9 +121,9 @@ def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """Attack accuracy per round with and without attack, of three pairs and their first seed."""
-  runs = summary[summary["attack"] == "crpa"].sort_values("seed").drop_duplicates(_PAIR)
-  runs = runs.set_index(_PAIR)
-  pairs = three_pairs(runs[_AAA])
+  runs = summary[summary["attack"] == "crpa"].sort_values("seed").drop_duplicates(PAIR)
+  runs = runs.set_index(PAIR)
+  pairs = three_pairs(runs[AAA])
   figure, axes = plt.subplots(
     len(pairs), 1, figsize=(9, 0.8 + 2.2 * len(pairs)), layout="constrained", squeeze=False,
     sharex=True, sharey=True,
@@ -150,7 +150,7 @@ def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """AAA of each pair over the concentration alpha (the study's Figures 6 and 8)."""
-  means = table(summary, [*_PAIR, "alpha"])
+  means = table(summary, [*PAIR, "alpha"])
   alphas = sorted(summary["alpha"].unique())
   pairs = means.index.droplevel("alpha").unique()
   figure, axes = plt.subplots(
@@ -217,7 +217,7 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """The final reconstructions of each pair over alpha, beside real ones (Figure 7)."""
   attacked = summary[summary["attack"] == "crpa"].sort_values("seed")
   alphas = sorted(attacked["alpha"].unique())
-  pairs = list(dict.fromkeys(map(tuple, attacked[_PAIR].to_numpy())))
+  pairs = list(dict.fromkeys(map(tuple, attacked[PAIR].to_numpy())))
   figure, axes = plt.subplots(
     len(pairs),
     len(alphas) + 1,
@@ -230,7 +230,7 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   for row, pair in enumerate(pairs):
     axes[row, 0].set_ylabel(pair_name(pair))
     for column, alpha in enumerate(alphas):
-      runs = attacked[(attacked[_PAIR] == pair).all(axis=1) & (attacked["alpha"] == alpha)]
+      runs = attacked[(attacked[PAIR] == pair).all(axis=1) & (attacked["alpha"] == alpha)]
       if row == 0:
         axes[row, column].set_title(f"alpha = {alpha:g}")
       if runs.empty:
@@ -246,14 +246,14 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """AAA of each pair under the attack and its controls."""
-  means = table(summary, [*_PAIR, "attack"])
+  means = table(summary, [*PAIR, "attack"])
   pairs = means.index.droplevel("attack").unique()
   attacks = list(dict.fromkeys(means.index.get_level_values("attack")))
   figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
   width = 0.8 / (len(attacks) + 1)
   for i, attack in enumerate([*attacks, "no attack"]):
     if attack == "no attack":
-      rows = means.groupby(_PAIR, sort=False)[["no_attack", "no_attack_std"]].first()
+      rows = means.groupby(PAIR, sort=False)[["no_attack", "no_attack_std"]].first()
       heights, errors = rows["no_attack"], rows["no_attack_std"]
     else:
       rows = means.xs(attack, level="attack")

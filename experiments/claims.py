@@ -1,0 +1,127 @@
+"""The CRPA study's claims, each held against a sweep of ours."""
+
+from typing import NamedTuple
+
+import pandas as pd
+from scipy import stats
+
+from tff_attacks.metrics import study as metrics
+from tff_attacks.plots import study
+
+_NEGLIGIBLE = 0.1
+_CHANCE = 0.1
+_KINDS = {
+  "microbatches": "privacy as published",
+  "records": "privacy of each record",
+  "clients": "privacy of each client",
+}
+
+
+class Claim(NamedTuple):
+  """One of the study's claims.
+
+  Attributes:
+    text: The claim.
+    held: Whether it held here; None if that was not tested.
+    figures: What was measured.
+  """
+
+  text: str
+  held: bool | None
+  figures: str
+
+
+def class_matters(summary: pd.DataFrame) -> Claim:
+  """AAA differs between pairs by more than between seeds."""
+  text = "the choice of classes matters"
+  attacked = summary[summary["attack"] == "crpa"]
+  values = attacked.pivot_table(index=study.PAIR, columns="seed", values=study.AAA).dropna()
+  if values.shape[1] < 2 or len(values) < 3:
+    return Claim(text, None, "needs at least three pairs with two seeds each")
+  p_value = stats.f_oneway(*values.to_numpy()).pvalue
+  return Claim(
+    text,
+    bool(p_value < 0.05),
+    f"{len(values)} pairs, {values.shape[1]} seeds: analysis of variance p = {p_value:.4f}, range "
+    f"{metrics.spread_over_noise(values):.1f} x the pooled standard deviation over the seeds",
+  )
+
+
+def no_pattern(summary: pd.DataFrame, published_aaa: pd.Series) -> list[Claim]:
+  """Neither G alone nor T alone tells AAA."""
+  ours = study.by_pair(summary)[study.AAA]
+  claims = []
+  for level, name in (("reconstruct", "row (G)"), ("poison", "column (T)")):
+    text = f"AAA follows no {name}"
+    if len(ours) < 20:
+      claims.append(Claim(text, None, "needs at least 20 pairs"))
+      continue
+    found, published = (metrics.pattern(v, level) for v in (ours, published_aaa))
+    claims.append(
+      Claim(
+        text,
+        found.p_value > 0.05,
+        f"explains {found.share:.0%} of the variance (p = {found.p_value:.4f}); of the published "
+        f"values {published.share:.0%} (p = {published.p_value:.4f})",
+      )
+    )
+  return claims
+
+
+def balance(summary: pd.DataFrame) -> list[Claim]:
+  """From the lowest alpha to the highest, of the most vulnerable pair."""
+  weakens, keeps = "balanced classes weaken the poisoning", "but not the reconstruction"
+  attacked = summary[summary["attack"] == "crpa"]
+  means = attacked.pivot_table(
+    index=study.PAIR, columns="alpha", values=[study.AAA, "correlation", "recognised"]
+  )
+  alphas = sorted(attacked["alpha"].unique())
+  ends = means.loc[:, (slice(None), [alphas[0], alphas[-1]])].dropna()
+  if len(alphas) < 2 or ends.empty:
+    return [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
+  pair = ends[study.AAA, alphas[0]].idxmax()
+  (aaa, balanced_aaa), (correlation, balanced_correlation), (recognised, balanced_recognised) = (
+    ends.loc[pair, name].loc[[alphas[0], alphas[-1]]]
+    for name in (study.AAA, "correlation", "recognised")
+  )
+  between = f"{study.pair_name(pair)}, from alpha = {alphas[0]:g} to {alphas[-1]:g}"
+  return [
+    Claim(weakens, bool(balanced_aaa < aaa / 5), f"{between}: AAA {aaa:.3f} to {balanced_aaa:.3f}"),
+    Claim(
+      keeps,
+      bool(balanced_correlation >= correlation),
+      f"{between}: correlation {correlation:.2f} to {balanced_correlation:.2f}, recognised "
+      f"{recognised:.0%} to {balanced_recognised:.0%}",
+    ),
+  ]
+
+
+def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
+  """For each kind of noise: AAA as low as the study's, reconstructions recognised by chance."""
+  attacked = summary[(summary["attack"] == "crpa") & (summary["noise_multiplier"] > 0)]
+  attacked = attacked[attacked["setting"].isin(_KINDS)]
+  if attacked.empty:
+    return [Claim(f"{_KINDS['microbatches']} stops the attack", None, "needs runs under noise")]
+  claims = []
+  for setting, runs in attacked.groupby("setting", sort=False):
+    cells = runs.groupby([*study.PAIR, "alpha"])[[study.AAA, "no_attack", "recognised"]].mean()
+    worst, seen = cells[study.AAA].idxmax(), cells["recognised"].idxmax()
+    claims += [
+      Claim(
+        f"{_KINDS[setting]} stops the poisoning (AAA below {_NEGLIGIBLE})",
+        bool(cells.loc[worst, study.AAA] < _NEGLIGIBLE),
+        f"at most {cells.loc[worst, study.AAA]:.3f} ({_cell(worst)}; without attack "
+        f"{cells.loc[worst, 'no_attack']:.3f})",
+      ),
+      Claim(
+        f"{_KINDS[setting]} stops the reconstruction (recognised at most by chance)",
+        bool(cells.loc[seen, "recognised"] <= _CHANCE),
+        f"at most {cells.loc[seen, 'recognised']:.0%} recognised ({_cell(seen)})",
+      ),
+    ]
+  return claims
+
+
+def _cell(index: tuple[int, int, float]) -> str:
+  *pair, alpha = index
+  return f"{study.pair_name(pair)}, alpha = {alpha:g}"
