@@ -52,7 +52,7 @@ def run(
     setup.compiled.federation.process,
     server,
     clients,
-    setup.data,
+    runtime.place(setup.data),
     runtime,
     Observer(config, setup, results),
     results,
@@ -81,8 +81,9 @@ class Observer:
       metrics = pd.read_csv(self._results.folder / "metrics.csv", float_precision="round_trip")
       self._attack_accuracies = metrics["attack_accuracy"][:completed_rounds].tolist()
 
-  def evaluate(self, server, clients) -> dict[str, float]:
+  def evaluate(self, server, clients, outcome) -> dict[str, float]:
     """Measures the global model."""
+    del outcome
     config = self._config
     loss, confusion = self._setup.compiled.evaluate(server.weights)
     attack_accuracy = classification.attack_accuracy(confusion, config.reconstruct, config.poison)

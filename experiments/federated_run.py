@@ -21,7 +21,9 @@ class Observer(Protocol):
   def resume(self, completed_rounds: int) -> None:
     """Takes up the measurements of the rounds that are done already."""
 
-  def evaluate(self, server: ServerState, clients: Sequence[ClientState]) -> dict[str, float]:
+  def evaluate(
+    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
+  ) -> dict[str, float]:
     """Measures a round, see `loop.Evaluate`."""
 
   def on_round(self, round_number: int, server, clients, metrics: dict[str, Any]) -> None:
@@ -44,6 +46,7 @@ def run(
   runtime: Runtime,
   observer: Observer,
   results: results_lib.Results,
+  sample: loop.Sample | None = None,
 ) -> int:
   """Runs the rounds that are still to do and returns the exit status.
 
@@ -53,10 +56,11 @@ def run(
     process: See `tff_attacks.learning.process`.
     server: The server's state before the first round.
     clients: The clients'.
-    data: Theirs.
+    data: Theirs, placed where it is wanted.
     runtime: Where it runs.
     observer: What is measured.
     results: Where it is written.
+    sample: Who takes part in a round; all clients if not given.
 
   Raises:
     ConfigError: If none of the checkpoints to resume from can be read.
@@ -70,12 +74,13 @@ def run(
   progress = loop.simulate(
     process,
     progress,
-    runtime.place(data),
+    data,
     config.rounds,
     observer.evaluate,
     observer.on_round,
     checkpoints,
     config.checkpoint_every,
+    sample,
   )
   if progress.rounds < config.rounds:
     print(

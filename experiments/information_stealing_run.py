@@ -161,7 +161,7 @@ def run(
     setup.federation.process,
     setup.federation.initial_server(weights, config.seed),
     clients,
-    setup.data,
+    runtime.place(setup.data),
     runtime,
     observer,
     results,
@@ -189,8 +189,9 @@ class Observer:
   def resume(self, completed_rounds: int) -> None:
     """All that it knows is in the files."""
 
-  def evaluate(self, server, clients) -> dict[str, float]:
+  def evaluate(self, server, clients, outcome) -> dict[str, float]:
     """Measures the global model."""
+    del outcome
     loss, confusion = self._evaluate(server.weights)
     self._confusion = confusion
     accuracy = classification.accuracy(confusion)

@@ -4,6 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_attacks import keras_state
+from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import crpa
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning import local_training
@@ -78,3 +80,27 @@ def attack(optimizer=None, **changes):
     LOSS_FN,
     BATCH_SIZE,
   )
+
+
+def poison(
+  attack,
+  data,
+  round_number=1,
+  accuracy=0.5,
+  state=None,
+  model_fn=global_model,
+  weights=None,
+  seed=3,
+):
+  """One call of poison_data outside of TFF."""
+  if weights is None:
+    weights = keras_state.initial_weights(model_fn, 0)
+  context = attack_lib.Context(
+    tf.nest.map_structure(tf.convert_to_tensor, weights),
+    tf.constant(round_number),
+    tf.constant(accuracy, tf.float32),
+  )
+  workspace = attack.build(keras_state.build(model_fn))
+  state = attack.initialize(attack.parameters, 5) if state is None else state
+  data = Images(*map(tf.convert_to_tensor, data))
+  return attack.poison_data(workspace, state, context, data, tf.constant([seed, 4]))

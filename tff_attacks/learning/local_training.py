@@ -99,23 +99,27 @@ def local_training(
     epochs: Passes over the data in a round.
     shuffle: Whether every epoch sees the data in a new order.
     samples_per_round: How many samples a round uses, drawn anew in each; None is all.
-    keep_optimizer_state: Whether the optimizer goes on where the last round left it.
+    keep_optimizer_state: Whether the optimizer goes on where the last round left it; if not,
+      there is no state to keep.
 
   Returns:
     The two functions.
   """
 
-  def initialize(weights):
+  def start_optimizer(weights):
     state = optimizer.initialize(keras_state.specs(weights.trainable))
     return tf.nest.map_structure(tf.convert_to_tensor, state)
+
+  def initialize(weights):
+    return start_optimizer(weights) if keep_optimizer_state else ()
 
   def train(model, weights, optimizer_state, data, seed):
     keras_state.assign(model, weights)
     if not keep_optimizer_state:
-      optimizer_state = initialize(weights)
+      optimizer_state = start_optimizer(weights)
     optimizer_state, loss = run_steps(model, optimizer_state, data, seed)
     update = tf.nest.map_structure(tf.subtract, keras_state.read(model), weights)
-    return TrainingOutput(update, optimizer_state, loss)
+    return TrainingOutput(update, optimizer_state if keep_optimizer_state else (), loss)
 
   @tf.function
   def run_steps(model, optimizer_state, data, seed):

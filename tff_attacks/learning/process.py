@@ -159,6 +159,8 @@ def build_federation(
   example_weights = keras_state.initial_weights(model_fn, seed=0)
 
   spec = _specs(attack.initialize(attack.parameters, 0))
+  # Shared by all clients that have not taken part yet.
+  initial_optimizer = tf.nest.map_structure(np.asarray, local_training.initialize(example_weights))
 
   def initial_client(seed: int, index: int, parameters=None) -> ClientState:
     client_seed = np.random.SeedSequence([seed, index]).generate_state(2)
@@ -170,7 +172,7 @@ def build_federation(
     state = ClientState(
       seed=client_seed.view(np.int32),
       adversary=np.bool_(adversary),
-      optimizer=local_training.initialize(example_weights),
+      optimizer=initial_optimizer,
       attack=slot,
       loss=np.float32(0.0),
     )

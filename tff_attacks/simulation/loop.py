@@ -15,8 +15,25 @@ from tff_attacks.data.datasets import Images
 from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.simulation import checkpoints as checkpoints_lib
 
-Evaluate = Callable[[ServerState, Sequence[ClientState]], dict[str, Any]]
-"""(server, clients) -> metrics, among them `test_accuracy`, which the server will send."""
+
+class Outcome(NamedTuple):
+  """What the server knows of a round beside its new state.
+
+  Attributes:
+    cohort: The clients that took part, in the order of `measurements`.
+    measurements: The aggregator's.
+  """
+
+  cohort: Sequence[int]
+  measurements: Any
+
+
+Evaluate = Callable[[ServerState, Sequence[ClientState], Outcome], dict[str, Any]]
+"""(server, all clients, outcome) -> metrics, among them `test_accuracy`, which the server will
+send."""
+
+Sample = Callable[[int], Sequence[int]]
+"""Round, from 0 -> the clients that take part in it."""
 
 OnRound = Callable[[int, ServerState, Sequence[ClientState], dict[str, Any]], None]
 """(round, server, clients, metrics): writes what a round leaves behind."""
@@ -60,42 +77,54 @@ def simulate(
   on_round: OnRound,
   checkpoints: checkpoints_lib.Checkpoints,
   checkpoint_every: int,
+  sample: Sample | None = None,
+  finished: Callable[[], bool] = lambda: False,
 ) -> Progress:
-  """Runs rounds until `num_rounds` are complete or the user interrupts.
+  """Runs rounds until `num_rounds` are complete, it is finished, or the user interrupts.
 
   Args:
     process: See `tff_attacks.learning.process`.
     progress: Where to start.
-    data: Each client's data.
+    data: Each client's data, read when the client takes part.
     num_rounds: Rounds in all, those before `progress` included.
     evaluate: Called after each round.
     on_round: Called after each evaluation.
     checkpoints: Where states are saved.
     checkpoint_every: Rounds between two saves; the last round is always saved.
+    sample: Who takes part in a round; all clients if not given.
+    finished: Asked after each round, whether more rounds are needed.
 
   Returns:
-    The last state; `rounds` is below `num_rounds` if interrupted.
+    The last state; `rounds` is below `num_rounds` if it was interrupted or is finished.
   """
   server, clients, first = progress
+  clients = list(clients)
   completed = first
   with (
     _deferred_interrupt() as interrupted,
     tqdm.tqdm(total=num_rounds, initial=first, unit="round") as bar,
   ):
     for round_number in range(first, num_rounds):
+      if finished():  # It was resumed.
+        break
       start = time.monotonic()
-      server, clients, _ = process.next(server, clients, data)
-      clients = list(clients)
-      metrics = evaluate(server, clients)
+      cohort = sample(round_number) if sample else range(len(clients))
+      server, updated, measurements = process.next(
+        server, [clients[i] for i in cohort], [data[i] for i in cohort]
+      )
+      for i, client in zip(cohort, updated, strict=True):
+        clients[i] = client
+      metrics = evaluate(server, clients, Outcome(cohort, measurements))
       server = server._replace(accuracy=np.float32(metrics["test_accuracy"]))
       metrics["seconds"] = round(time.monotonic() - start, 3)
       on_round(round_number, server, clients, metrics)
       completed = round_number + 1
       bar.set_postfix({k: f"{v:.2f}" for k, v in metrics.items() if k.endswith("accuracy")})
       bar.update()
-      if interrupted or completed == num_rounds or completed % checkpoint_every == 0:
+      done = interrupted or completed == num_rounds or finished()
+      if done or completed % checkpoint_every == 0:
         checkpoints.save((server, clients), completed)
-      if interrupted:
+      if done:
         break
   return Progress(server, clients, completed)
 

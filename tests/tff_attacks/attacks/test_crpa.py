@@ -5,24 +5,10 @@ import tensorflow_federated as tff
 
 from models import crpa as models
 from tests import tiny
+from tests.tiny import poison
 from tff_attacks import keras_state
-from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import crpa
 from tff_attacks.data.datasets import Images
-
-
-def poison(attack, data, round_number=1, accuracy=0.5, state=None, model_fn=tiny.global_model):
-  """One call of poison_data outside of TFF."""
-  weights = keras_state.initial_weights(model_fn, 0)
-  context = attack_lib.Context(
-    tf.nest.map_structure(tf.convert_to_tensor, weights),
-    tf.constant(round_number),
-    tf.constant(accuracy, tf.float32),
-  )
-  workspace = attack.build(keras_state.build(model_fn))
-  state = attack.initialize(attack.parameters, 5) if state is None else state
-  data = Images(*map(tf.convert_to_tensor, data))
-  return attack.poison_data(workspace, state, context, data, tf.constant([3, 4]))
 
 
 def test_gan_step_and_poisoning_equal_plain_keras():

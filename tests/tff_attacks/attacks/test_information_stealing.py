@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import tiny
-from tests.tff_attacks.attacks.test_crpa import poison
+from tests.tiny import poison
 from tff_attacks import keras_state
 from tff_attacks.attacks import information_stealing
 from tff_attacks.learning import aggregation, process

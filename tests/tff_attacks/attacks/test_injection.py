@@ -2,7 +2,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests import tiny
-from tests.tff_attacks.attacks.test_crpa import poison
+from tests.tiny import poison
 from tff_attacks import keras_state
 from tff_attacks.attacks import injection
 from tff_attacks.learning import aggregation, process

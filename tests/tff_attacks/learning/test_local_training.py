@@ -109,7 +109,7 @@ def test_the_optimizer_may_start_anew_in_each_round():
   training = local_training.local_training(adam, gradient, 4, keep_optimizer_state=False)
   first = run(training, data)
   again = run(training, data, state=first.optimizer)
-  assert again.optimizer["step"] == first.optimizer["step"] == 2
+  assert again.optimizer == first.optimizer == ()
   np.testing.assert_array_equal(first.update.trainable[0], again.update.trainable[0])
 
 

@@ -33,7 +33,7 @@ def simulate(folder, rounds, calls, on_round=lambda *args: None, every=2):
     loop.restore(checkpoints, *START),
     data=["data"],
     num_rounds=rounds,
-    evaluate=lambda server, clients: {"test_accuracy": float(server.round)},
+    evaluate=lambda server, clients, outcome: {"test_accuracy": float(server.round)},
     on_round=on_round,
     checkpoints=checkpoints,
     checkpoint_every=every,
@@ -83,3 +83,55 @@ def test_a_second_ctrl_c_breaks_off(tmp_path):
 
   with pytest.raises(KeyboardInterrupt):
     simulate(tmp_path, 3, [], interrupt_twice)
+
+
+def test_only_the_sampled_clients_take_part(tmp_path):
+  calls, cohorts = [], []
+
+  def evaluate(server, clients, outcome):
+    cohorts.append(list(outcome.cohort))
+    return {"test_accuracy": 0.0}
+
+  class Data:
+    """Fails for a client that does not take part."""
+
+    def __getitem__(self, index):
+      assert index != 3
+      return f"data {index}"
+
+  progress = loop.simulate(
+    counting_process(calls),
+    loop.Progress(START[0], [np.int32(10 * i) for i in range(4)], 0),
+    data=Data(),
+    num_rounds=3,
+    evaluate=evaluate,
+    on_round=lambda *args: None,
+    checkpoints=checkpoints_lib.Checkpoints(tmp_path),
+    checkpoint_every=10,
+    sample=lambda round_number: [[1, 0], [2], [0]][round_number],
+  )
+  assert cohorts == [[1, 0], [2], [0]]
+  assert calls == [["data 1", "data 0"], ["data 2"], ["data 0"]]
+  assert progress.clients == [2, 11, 21, 30]
+
+
+def test_stops_when_it_is_finished_and_saves_that(tmp_path):
+  calls = []
+  checkpoints = checkpoints_lib.Checkpoints(tmp_path)
+
+  def simulate_until_two():
+    return loop.simulate(
+      counting_process(calls),
+      loop.restore(checkpoints, *START),
+      data=["data"],
+      num_rounds=9,
+      evaluate=lambda *_: {"test_accuracy": 0.0},
+      on_round=lambda *args: None,
+      checkpoints=checkpoints,
+      checkpoint_every=100,
+      finished=lambda: len(calls) >= 2,
+    )
+
+  assert simulate_until_two().rounds == 2
+  assert simulate_until_two().rounds == 2
+  assert len(calls) == 2

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tests.tiny import poison
+from tff_attacks import keras_state
+from tff_attacks.attacks import distance_aware, label_flipping
+from tff_attacks.data.datasets import Images
+
+
+def features_of_five(seed=0, units=6, count=40):
+  rng = np.random.default_rng(seed)
+  labels = rng.integers(0, 5, count).astype(np.int32)
+  return rng.normal(size=[count, units]).astype(np.float32), labels
+
+
+def test_distances_are_those_of_the_class_means():
+  features, labels = features_of_five()
+  found = distance_aware.attacking_distances(features, labels, 5).numpy()
+  means = [features[labels == c].mean(axis=0) for c in range(5)]
+  for i in range(5):
+    for j in range(5):
+      expected = np.inf if i == j else np.linalg.norm(means[i] - means[j])
+      assert found[i, j] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_class_without_images_is_infinitely_far():
+  features, labels = features_of_five()
+  found = distance_aware.attacking_distances(features, np.where(labels == 3, 2, labels), 5).numpy()
+  assert np.isinf(found[3]).all()
+  assert np.isinf(found[:, 3]).all()
+  assert np.isfinite(found[0, [1, 2, 4]]).all()
+
+
+def test_gradient_norms_are_those_of_the_gradient_tape():
+  model = tf.keras.Sequential([tf.keras.layers.Input([6]), tf.keras.layers.Dense(5)])
+  features, labels = features_of_five()
+  found = distance_aware.gradient_norms(features, tf.nn.softmax(model(features)), labels, 5)
+  for source in range(5):
+    for assumed in range(5):
+      with tf.GradientTape() as tape:
+        outputs = model(features[labels == source])
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+          tf.fill([len(outputs)], assumed), outputs
+        )
+        loss = tf.reduce_sum(losses)
+      expected = tf.norm(tape.gradient(loss, model.layers[-1].kernel))
+      if source == assumed:
+        expected = np.inf
+      assert float(found[source, assumed]) == pytest.approx(float(expected), rel=1e-4)
+
+
+PIXELS = np.array([-0.9, 0.2, 0.5], np.float32)
+
+
+def brightness_model(from_logits=True):
+  """Its only feature is the brightness; class 1 is nearer to class 2 than to class 0."""
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input(tiny.IMAGE_SHAPE),
+      layers.GlobalAveragePooling2D(),
+      layers.Dense(2, activation="linear"),
+      layers.Dense(3, activation=None if from_logits else "softmax"),
+    ]
+  )
+
+
+def bright_images(count=12):
+  labels = (np.arange(count) % 3).astype(np.int32)
+  return Images(
+    PIXELS[labels][:, None, None, None] * np.ones([1, *tiny.IMAGE_SHAPE], np.float32), labels
+  )
+
+
+WEIGHTS = keras_state.ModelWeights(
+  [np.array([[1.0, -1.0]], np.float32), np.zeros(2, np.float32),
+   np.array([[-6.0, 1.0, 2.0], [6.0, -1.0, -2.0]], np.float32),
+   np.array([0.0, 0.5, -0.2], np.float32)],
+  [],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("full_knowledge", [True, False])
+def test_chooses_the_nearest_class(full_knowledge, from_logits):
+  """And flips the labels to it, whatever target is given."""
+  sources, targets = label_flipping.one_pair(3, 1, 0)
+  parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
+  made = distance_aware.distance_aware(parameters, full_knowledge, from_logits)
+  state, data = poison(
+    made, bright_images(), weights=WEIGHTS, model_fn=lambda: brightness_model(from_logits)
+  )
+  assert state.targets.numpy().tolist() == [0, 2, 2]
+  assert np.asarray(data.labels)[:4].tolist() == [2] * 4
+
+
+def test_partial_knowledge_needs_images_of_the_source_only():
+  sources, targets = label_flipping.one_pair(3, 1, 0)
+  parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
+  images = bright_images()
+  of_source = Images(*(part[images.labels == 1] for part in images))
+  state, _ = poison(
+    distance_aware.distance_aware(parameters, False, True), of_source,
+    weights=WEIGHTS, model_fn=brightness_model,
+  )  # fmt: skip
+  assert state.targets.numpy().tolist() == [0, 2, 2]
+
+
+def test_a_model_without_a_dense_end_is_refused():
+  layers = tf.keras.layers
+  model = tf.keras.Sequential([layers.Input([4]), layers.Dense(3), layers.ReLU()])
+  with pytest.raises(ValueError, match=r"ADA needs a Dense last layer, .* is a ReLU"):
+    distance_aware.build(model)

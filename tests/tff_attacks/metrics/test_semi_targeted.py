@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from tff_attacks.metrics import semi_targeted
+
+
+def outcomes(seed=0):
+  rng = np.random.default_rng(seed)
+  truth = rng.integers(0, 5, 300)
+  return truth, np.where(rng.random(300) < 0.6, truth, rng.integers(0, 5, 300))
+
+
+def test_main_task_accuracy_is_scikit_learns_without_the_sources():
+  truth, predicted = outcomes()
+  matrix = confusion_matrix(truth, predicted)
+  for sources in ([2], [0, 4]):
+    others = ~np.isin(truth, sources)
+    expected = accuracy_score(truth[others], predicted[others])
+    assert semi_targeted.main_task_accuracy(matrix, sources) == pytest.approx(expected)
+
+
+def test_adversary_task_accuracy_counts_the_target_alone():
+  truth, predicted = outcomes()
+  matrix = confusion_matrix(truth, predicted)
+  shares = [np.mean(predicted[truth == 2] == target) for target in range(5)]
+  for target in (0, 1, 3, 4):
+    found = semi_targeted.adversary_task_accuracy(matrix, 2, target)
+    assert found == pytest.approx(shares[target])
+  best = max((0, 1, 3, 4), key=lambda target: shares[target])
+  assert semi_targeted.max_adversary_task_accuracy(matrix, 2) == (pytest.approx(shares[best]), best)
