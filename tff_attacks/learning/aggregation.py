@@ -1,9 +1,13 @@
 """How the server combines the clients' updates: TFF aggregation factories by name."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_federated as tff
+
+from tff_attacks.learning import robust
+from tff_attacks.privacy import clients
 
 
 class _NonemptyMeanFactory(tff.aggregators.WeightedAggregationFactory):
@@ -28,24 +32,88 @@ class _NonemptyMeanFactory(tff.aggregators.WeightedAggregationFactory):
     return tff.templates.AggregationProcess(inner.initialize, next_fn)
 
 
-AGGREGATORS: dict[str, Callable[[], tff.aggregators.AggregationFactory]] = {
-  "mean": tff.aggregators.UnweightedMeanFactory,
-  "nonempty_mean": _NonemptyMeanFactory,
-  "examples_weighted_mean": tff.aggregators.MeanFactory,
+class Assumptions(NamedTuple):
+  """What a server assumes of its clients.
+
+  Attributes:
+    clients_per_round: Clients that take part in a round.
+    byzantine: How many of them may be malicious.
+    norm_bound: Norm above which an update is dropped or clipped, or from which an adaptive norm
+      starts; the radius of centred clipping.
+    noise_multiplier: Of `dp`: standard deviation of the noise over the norm bound.
+  """
+
+  clients_per_round: int
+  byzantine: int = 0
+  norm_bound: float = 1.0
+  noise_multiplier: float = 0.0
+
+
+RULES: dict[str, Callable[[Assumptions], robust.Rule]] = {
+  "norm_filter": lambda server: robust.norm_filter(server.norm_bound),
+  "coordinate_median": lambda server: robust.coordinate_median(),
+  "trimmed_mean": lambda server: robust.trimmed_mean(),
+  "krum": lambda server: robust.krum(),
+  "multi_krum": lambda server: robust.krum(multi=True),
+  "bulyan": lambda server: robust.bulyan(),
+  "geometric_median": lambda server: robust.geometric_median(),
+  "centered_clipping": lambda server: robust.centered_clipping(server.norm_bound),
+}
+"""Rules that see each update, see `robust`."""
+
+AGGREGATORS: dict[str, Callable[[Assumptions], tff.aggregators.AggregationFactory]] = {
+  "mean": lambda server: tff.aggregators.UnweightedMeanFactory(),
+  "nonempty_mean": lambda server: _NonemptyMeanFactory(),
+  "examples_weighted_mean": lambda server: tff.aggregators.MeanFactory(),
+  "norm_clipping": lambda server: _clipped_mean(server.norm_bound),
+  "adaptive_norm_clipping": lambda server: _clipped_mean(_median_norm(server.norm_bound)),
+  "dp": lambda server: clients.fixed_clipping(
+    server.norm_bound, server.noise_multiplier, server.clients_per_round
+  ),
 }
 """`mean` counts every client alike, as the CRPA study does, `nonempty_mean` leaves out those
-without samples; weighting by examples lets an adversary buy influence with injected ones."""
+without samples; weighting by examples lets an adversary buy influence with injected ones.
+`adaptive_norm_clipping` clips to an estimate of the median norm of the last rounds."""
+
+NAMES = (*AGGREGATORS, *RULES)
 
 
-def build_aggregator(name: str) -> tff.aggregators.WeightedAggregationFactory:
+def build_aggregator(
+  name: str, server: Assumptions | None = None
+) -> tff.aggregators.WeightedAggregationFactory:
   """Returns the aggregation factory of that name, in weighted form.
 
+  Args:
+    name: One of `NAMES`.
+    server: What it assumes; nothing, if not given, as the plain means do.
+
   Raises:
-    ValueError: If the name is unknown.
+    ValueError: If the name is unknown, or the guarantee of a robust rule would not hold.
   """
-  if name not in AGGREGATORS:
-    raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(AGGREGATORS)}")
-  factory = AGGREGATORS[name]()
+  server = server or Assumptions(clients_per_round=1)
+  if name in RULES:
+    rule = RULES[name](server)
+    least = rule.least_clients(server.byzantine)
+    if server.clients_per_round < least:
+      raise ValueError(
+        f"aggregator: {name} needs {least} clients in a round if {server.byzantine} may be "
+        f"malicious, there are {server.clients_per_round}"
+      )
+    factory = robust.RobustFactory(rule, server.byzantine)
+  elif name in AGGREGATORS:
+    factory = AGGREGATORS[name](server)
+  else:
+    raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(NAMES)}")
   if isinstance(factory, tff.aggregators.UnweightedAggregationFactory):
     factory = tff.aggregators.as_weighted_aggregator(factory)
   return factory
+
+
+def _clipped_mean(norm):
+  return tff.aggregators.clipping_factory(norm, tff.aggregators.UnweightedMeanFactory())
+
+
+def _median_norm(initial_norm: float):
+  return tff.aggregators.PrivateQuantileEstimationProcess.no_noise(
+    initial_norm, target_quantile=0.5, learning_rate=0.2
+  )

@@ -323,10 +323,3 @@ def test_the_search_for_unseeded_randomness_finds_it():
   draw = tf.function(lambda: tf.cond(tf.constant(True), lambda: tf.random.uniform([]), lambda: 0.0))
   leaf = tff.tensorflow.computation(lambda: draw())
   assert leaf_ops(leaf) & STATEFUL == {"RandomUniform"}
-
-
-def test_unknown_aggregator():
-  with pytest.raises(
-    ValueError, match="unknown 'median'; allowed: mean, nonempty_mean, examples_weighted_mean"
-  ):
-    aggregation.build_aggregator("median")

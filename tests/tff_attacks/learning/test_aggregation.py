@@ -1,0 +1,93 @@
+"""Every aggregator by its name, in the federated process."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tests import tiny
+from tff_attacks import keras_state
+from tff_attacks.attacks import attack as attack_lib
+from tff_attacks.learning import aggregation, process, robust
+from tff_attacks.runtime import in_process
+
+CLIENTS, BOUND = 7, 0.5
+SERVER = aggregation.Assumptions(CLIENTS, byzantine=1, norm_bound=BOUND)
+DATA = [tiny.images(i, 4 + 3 * i) for i in range(CLIENTS)]
+
+
+def one_round(name, server, indices):
+  """What a round adds to the weights, as one vector, and the measurements."""
+  federation = process.build_federation(
+    tiny.global_model,
+    tiny.training(),
+    attack_lib.honest(),
+    aggregation.build_aggregator(name, server),
+  )
+  weights = keras_state.initial_weights(tiny.global_model, 0)
+  state = federation.initial_server(weights)
+  clients = [federation.initial_client(0, i) for i in indices]
+  after, _, measurements = federation.process.next(state, clients, [DATA[i] for i in indices])
+  parts = zip(tf.nest.flatten(after.weights), tf.nest.flatten(weights), strict=True)
+  return np.concatenate([np.ravel(a - b) for a, b in parts]), measurements
+
+
+@pytest.fixture(scope="module")
+def updates():
+  """Of each client alone."""
+  with in_process.in_process():
+    return np.array([one_round("mean", None, [i])[0] for i in range(CLIENTS)])
+
+
+def clipped(updates, norm):
+  return updates * np.minimum(1, norm / np.linalg.norm(updates, axis=1))[:, np.newaxis]
+
+
+def expected(name, updates):
+  if name in aggregation.RULES:
+    rule = aggregation.RULES[name](SERVER)
+    aggregate, _, _ = robust.apply(
+      rule, tf.constant(updates), SERVER.byzantine, tf.zeros(updates.shape[1])
+    )
+    return aggregate.numpy()
+  if name in ("norm_clipping", "adaptive_norm_clipping", "dp"):
+    return clipped(updates, BOUND).mean(axis=0)
+  sizes = [data.labels.size for data in DATA] if name == "examples_weighted_mean" else None
+  return np.average(updates, axis=0, weights=sizes)
+
+
+@pytest.mark.parametrize("name", aggregation.NAMES)
+def test_in_the_federated_process(name, updates, tff_runtime):
+  del tff_runtime
+  norms = np.linalg.norm(updates, axis=1)
+  assert norms.min() < BOUND < norms.max(), norms
+  found, measurements = one_round(name, SERVER, range(CLIENTS))
+  np.testing.assert_allclose(found, expected(name, updates), rtol=1e-3, atol=1e-5)
+  if name in aggregation.RULES:
+    np.testing.assert_allclose(measurements["norms"], norms, rtol=1e-4)
+
+
+def test_the_adaptive_norm_follows_the_median():
+  factory = aggregation.build_aggregator("adaptive_norm_clipping", SERVER)
+  aggregator = factory.create(tff.TensorType(np.float32, [1]), tff.TensorType(np.float32))
+  values = [np.full([1], v, np.float32) for v in (2, 3, 4, 5, 600)]
+  with in_process.in_process():
+    state = aggregator.initialize()
+    for _ in range(60):
+      output = aggregator.next(state, values, [1.0] * 5)
+      state = output.state
+  assert 3 <= output.result[0] <= (2 + 3 + 4 + 5 + 5) / 5
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_allowed():
+  with pytest.raises(ValueError, match=r"unknown 'median'; allowed: mean, nonempty_mean, .* krum"):
+    aggregation.build_aggregator("median")
+
+
+@pytest.mark.parametrize(
+  ("name", "least"), [("krum", 9), ("bulyan", 15), ("trimmed_mean", 7), ("geometric_median", 7)]
+)
+def test_a_rule_whose_guarantee_would_not_hold_is_refused(name, least):
+  aggregation.build_aggregator(name, aggregation.Assumptions(least, byzantine=3))
+  with pytest.raises(ValueError, match=f"{name} needs {least} clients in a round if 3 may be"):
+    aggregation.build_aggregator(name, aggregation.Assumptions(least - 1, byzantine=3))
