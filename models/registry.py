@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models import crpa, information_stealing
+from models import attacking_distance, crpa, information_stealing
 
 GLOBAL_MODELS = {
+  "attacking_distance": attacking_distance.classifier,
+  "attacking_distance_unpooled": attacking_distance.unpooled,
   "crpa": crpa.discriminator,
   "information_stealing": information_stealing.discriminator,
 }

@@ -11,7 +11,8 @@ def train_and_scale(workspace, state, context, data, train, update, seed):
   several compromised clients estimate Q together; here each uses its own.
   """
   del workspace, context, seed
-  gamma = tf.math.divide_no_nan(global_norm(train(data)), global_norm(update))
+  honest_norm, norm = (tf.linalg.global_norm(tf.nest.flatten(one)) for one in (train(data), update))
+  gamma = tf.math.divide_no_nan(honest_norm, norm)
   return state, scale(update, gamma)
 
 
@@ -26,11 +27,6 @@ def model_replacement(factor: float):
     return state, scale(update, factor)
 
   return poison_update
-
-
-def global_norm(update) -> tf.Tensor:
-  """The Euclidean norm of all weights together."""
-  return tf.linalg.global_norm(tf.nest.flatten(update))
 
 
 def scale(update, factor):

@@ -9,6 +9,7 @@ Keras into its own cache.
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,25 @@ class Images(NamedTuple):
   def take(self, indices: np.ndarray) -> "Images":
     """Returns the samples at `indices`, in their order."""
     return Images(self.images[indices], self.labels[indices])
+
+
+class ClientImages(Sequence):
+  """Each client's images, copied out of the training set only when they are asked for."""
+
+  def __init__(self, images: Images, owned: Sequence[np.ndarray]):
+    """Takes the training set, and for each client the indices of its images."""
+    self._images = images
+    self._owned = owned
+
+  def __len__(self):
+    return len(self._owned)
+
+  def __getitem__(self, client: int) -> Images:
+    return self._images.take(self._owned[client])
+
+  def labels(self, client: int) -> np.ndarray:
+    """The client's labels alone."""
+    return self._images.labels[self._owned[client]]
 
 
 class Dataset(NamedTuple):

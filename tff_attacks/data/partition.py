@@ -202,6 +202,23 @@ def as_original(split: Split, poison: int) -> Split:
   return Split(table, [3 if poison == 0 else 0], split.draws)
 
 
+def random_samples(
+  rng: np.random.Generator, total: int, num_clients: int, size: int
+) -> list[np.ndarray]:
+  """For each client the indices of `size` samples, drawn at random, each used once.
+
+  Raises:
+    ValueError: If there are not as many.
+  """
+  wanted = num_clients * size
+  if wanted > total:
+    raise ValueError(
+      f"samples_per_client: {num_clients} clients need {wanted} images, the training set has "
+      f"{total}"
+    )
+  return list(rng.permutation(total)[:wanted].reshape(num_clients, size))
+
+
 def assign(labels: np.ndarray, table: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
   """Fills a table with images, each used once.
 

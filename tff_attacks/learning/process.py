@@ -50,6 +50,7 @@ class ClientState(NamedTuple):
     attack: The attack's state in a slot of length 1 for the adversary and 0 for an
       honest client, which thus carries no generator.
     loss: float32, mean training loss of the last round.
+    update_norm: float32, norm of the update that it last sent.
   """
 
   seed: Any
@@ -57,6 +58,7 @@ class ClientState(NamedTuple):
   optimizer: Any
   attack: Any
   loss: Any
+  update_norm: Any
 
 
 class ClientOutput(NamedTuple):
@@ -134,7 +136,12 @@ def client_round(
   attack_state, update = tf.cond(
     state.adversary, poison_update, lambda: (attack_state, trained.update)
   )
-  state = state._replace(optimizer=trained.optimizer, attack=attack_state, loss=trained.loss)
+  state = state._replace(
+    optimizer=trained.optimizer,
+    attack=attack_state,
+    loss=trained.loss,
+    update_norm=tf.linalg.global_norm(tf.nest.flatten(update)),
+  )
   return ClientOutput(state, update, tf.size(training_data.labels))
 
 
@@ -175,6 +182,7 @@ def build_federation(
       optimizer=initial_optimizer,
       attack=slot,
       loss=np.float32(0.0),
+      update_norm=np.float32(0.0),
     )
     return tf.nest.map_structure(np.asarray, state)
 

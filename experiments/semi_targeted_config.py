@@ -1,0 +1,147 @@
+"""Configuration of one run of the semi-targeted attacks."""
+
+import dataclasses
+
+from experiments import runtime_options
+from experiments.options import ConfigError, option, validate
+from tff_attacks.data import datasets
+
+SUMMARY = """\
+Trains a federation until it has converged, then lets compromised clients make it take images of \
+source classes for others: by label flipping, train-and-scale, model replacement, or the attacking \
+distance-aware attack (ADA), which chooses the target that is closest.
+Watch the accuracy while it runs; read summary.json, metrics.csv and images/ in the results folder \
+afterwards: ATA is the share of source images that is called the target, MTA the accuracy on all \
+other classes."""
+
+ATTACKS = (
+  *("label_flipping", "train_and_scale", "model_replacement"),
+  *("ada_full", "ada_partial", "none"),
+)
+AGGREGATORS = (
+  *("mean", "examples_weighted_mean", "norm_filter", "norm_clipping", "adaptive_norm_clipping"),
+  *("coordinate_median", "trimmed_mean", "krum", "multi_krum", "bulyan", "geometric_median"),
+  *("centered_clipping", "dp"),
+)
+
+
+@dataclasses.dataclass
+class SemiTargetedConfig(runtime_options.RuntimeOptions):
+  """Options of `python -m experiments.semi_targeted`."""
+
+  preset: str = option(
+    "quick",
+    "Values for every option that is not given: quick runs in minutes on the embedded digits, "
+    "paper is the published setting.",
+    choices=("quick", "paper"),
+  )
+  # The data and who holds it.
+  dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
+  data_dir: str | None = option(
+    None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
+  )
+  num_clients: int = option(100, "Clients.", at_least=1)
+  samples_per_client: int = option(
+    500, "Training images of each client, drawn at random; no two clients share one.", at_least=1
+  )
+  # The federation.
+  model: str = option(
+    "attacking_distance",
+    "Global model: a name (attacking_distance_unpooled is the paper's literal text) or "
+    "package.module:function.",
+  )
+  clients_per_round: int = option(10, "Clients drawn at random for a round.", at_least=1)
+  batch_size: int = option(16, "Images in a step.", at_least=1)
+  local_epochs: int = option(1, "Passes over the local data in a round.", at_least=1)
+  learning_rate: float = option(1e-3, "Of the local Adam, which starts anew each round.", above=0)
+  patience: int = option(
+    10,
+    "The federation has converged once its loss on the test set has not fallen for so many rounds.",
+    at_least=1,
+  )
+  converge_rounds: int = option(300, "Rounds without attack at most.", at_least=1)
+  start_from: str | None = option(
+    None, "Results folder of another run, from whose converged model this one starts."
+  )
+  # The attack.
+  attack: str = option("ada_full", "What compromised clients do.", choices=ATTACKS)
+  rounds: int = option(50, "Rounds after convergence.", at_least=1)
+  attacking_frequency: float = option(0.1, "Share of clients that are compromised.", above=0)
+  sources: list[int] = option([2], "Source classes.", at_least=0)
+  target: int = option(7, "Class that they shall be called; ADA chooses its own.", at_least=0)
+  injection_rate: float = option(
+    0.5, "Share of relabelled images in a compromised client's training data.", above=0
+  )
+  boost: float | None = option(
+    None, "Factor of model_replacement; null is the number of clients in a round.", above=0
+  )
+  # The defence.
+  aggregator: str = option("mean", "How the server combines updates.", choices=AGGREGATORS)
+  byzantine: int = option(
+    1, "How many clients of a round the server assumes to be malicious.", at_least=0
+  )
+  norm_bound: float = option(
+    1.0,
+    "Norm of an update above which norm_filter drops it and norm_clipping and dp clip it; the one "
+    "that adaptive_norm_clipping starts from; the radius of centered_clipping.",
+    above=0,
+  )
+  noise_multiplier: float = option(
+    0.0, "Of dp: standard deviation of the noise of the sum, over norm_bound.", at_least=0
+  )
+  # The run.
+  seed: int = option(0, "Same config and seed, same result.", at_least=0)
+  test_images: int = option(
+    0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
+  )
+  checkpoint_every: int = option(10, "Rounds between two checkpoints.", at_least=1)
+  output_dir: str | None = option(
+    None, "Results folder, new or empty; null is results/semi_targeted/<date and time>."
+  )
+  resume: str | None = option(
+    None, "Results folder of an unfinished run to go on with; every other option is its own."
+  )
+
+
+def num_adversaries(config: SemiTargetedConfig) -> int:
+  """How many clients are compromised, at least one unless nobody attacks."""
+  if config.attack == "none":
+    return 0
+  return max(round(config.attacking_frequency * config.num_clients), 1)
+
+
+def check(config: SemiTargetedConfig) -> None:
+  """Checks what can be checked without reading data or importing TensorFlow.
+
+  Raises:
+    ConfigError: If a value, or a combination, cannot be run.
+  """
+  validate(config)
+  runtime_options.check(config)
+  num_classes = datasets.NUM_CLASSES[config.dataset]
+  for field, labels in (("sources", config.sources), ("target", [config.target])):
+    for label in labels:
+      if label >= num_classes:
+        raise ConfigError(
+          f"{field}: {label} is not a class of {config.dataset}; allowed: 0 to {num_classes - 1}"
+        )
+  if len(set(config.sources)) < len(config.sources):
+    raise ConfigError("sources: a class is named twice")
+  if len(config.sources) == num_classes:
+    raise ConfigError("sources: leave a class out, MTA is the accuracy on the others")
+  if config.target in config.sources and not config.attack.startswith("ada"):
+    raise ConfigError(f"target: {config.target} is a source class")
+  if config.attacking_frequency > 1:
+    raise ConfigError("attacking_frequency: must be 1 or less")
+  if config.injection_rate > 1:
+    raise ConfigError("injection_rate: must be 1 or less")
+  if config.clients_per_round > config.num_clients:
+    raise ConfigError(f"clients_per_round: there are {config.num_clients} clients")
+  if config.byzantine > config.clients_per_round:
+    raise ConfigError(f"byzantine: only {config.clients_per_round} clients take part in a round")
+  if config.boost is not None and config.attack != "model_replacement":
+    raise ConfigError("boost: only with attack=model_replacement")
+  if config.noise_multiplier and config.aggregator != "dp":
+    raise ConfigError("noise_multiplier: only with aggregator=dp")
+  if config.seed >= 2**32:
+    raise ConfigError("seed: must be below 2**32")

@@ -1,0 +1,183 @@
+"""The script as a user runs it, and its federations."""
+
+import json
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from experiments import semi_targeted_config, semi_targeted_setup
+from experiments.options import ConfigError
+from experiments.semi_targeted_config import SemiTargetedConfig, check
+from tests import programs
+
+SHORT = ["num_clients=6", "samples_per_client=60", "clients_per_round=4", "rounds=6", "patience=2",
+         "attacking_frequency=0.5", "checkpoint_every=1", "converge_rounds=6"]  # fmt: skip
+
+
+def run(*arguments, **options):
+  return programs.run("semi_targeted", *arguments, **options)
+
+
+def config(**changes):
+  options = {"num_clients": 6, "samples_per_client": 60, "clients_per_round": 4}
+  return SemiTargetedConfig(**options | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  result = run(*SHORT, f"output_dir={folder}")
+  assert result.returncode == 0, result.stderr
+  return folder, result.stdout
+
+
+def test_leaves_its_results(finished):
+  folder, output = finished
+  assert "3 of 6 clients were compromised and took part" in output
+  metrics = pd.read_csv(folder / "metrics.csv")
+  summary = json.loads((folder / "summary.json").read_text())
+  assert len(metrics) == 6
+  assert summary["best_ata"] == metrics["ata"].max()
+  assert summary["its_mta"] == metrics["mta"][metrics["ata"].fillna(-1).idxmax()]
+  assert (metrics["max_ata"] >= metrics["ata"].fillna(0)).all()
+  assert summary["malicious_clients_in_all"] == metrics["malicious_clients"].sum() > 0
+  # ADA chooses another class than the source, once a compromised client is there.
+  chosen = metrics["target_2"][metrics["malicious_clients"].cumsum() > 0]
+  assert not chosen.isin([-1, 2]).any()
+  for name in ("accuracies", "norms", "features"):
+    Image.open(folder / "images" / f"{name}.png").verify()
+
+
+def test_converges_before_the_attack(finished):
+  folder, _ = finished
+  losses = pd.read_csv(folder / "convergence" / "metrics.csv")["test_loss"]
+  summary = json.loads((folder / "summary.json").read_text())
+  assert len(losses) == 6 or len(losses) - 1 - losses.idxmin() == 2
+  assert summary["before_attack"]["test_accuracy"] > 0.3
+
+
+def test_starts_from_the_converged_model_of_another_run(finished, tmp_path):
+  """Which makes it the run that it would have been."""
+  folder, _ = finished
+  result = run(*SHORT, f"start_from={folder}", f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  assert not (tmp_path / "convergence").exists()
+  first, second = (pd.read_csv(path / "metrics.csv") for path in (folder, tmp_path))
+  pd.testing.assert_frame_equal(
+    first.drop(columns="seconds"), second.drop(columns="seconds"), rtol=1e-3, atol=1e-4
+  )
+
+
+def test_robust_rules_say_whom_they_rejected(finished, tmp_path):
+  folder, _ = finished
+  result = run(
+    *SHORT, f"start_from={folder}", "attack=model_replacement", "boost=1e4", "rounds=3",
+    "aggregator=norm_filter", "norm_bound=100", f"output_dir={tmp_path}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  metrics = pd.read_csv(tmp_path / "metrics.csv")
+  assert (metrics["rejected_malicious"] == metrics["malicious_clients"]).all()
+  assert (metrics["rejected_honest"] == 0).all()
+  assert metrics["malicious_norm"].max() > 1000 * metrics["honest_norm"].max()
+  assert metrics["test_accuracy"].min() > 0.3
+
+
+@pytest.mark.slow
+def test_killed_while_it_converges_and_while_it_attacks(finished, tmp_path):
+  start = [*SHORT, f"output_dir={tmp_path}"]
+  for rows in (tmp_path / "convergence" / "metrics.csv", tmp_path / "metrics.csv"):
+    program = subprocess.Popen(programs.command("semi_targeted", *start), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not rows.exists() or rows.read_text().count("\n") < 3:
+      assert time.monotonic() < deadline
+      time.sleep(0.05)
+    program.send_signal(signal.SIGKILL)
+    program.wait()
+    start = [f"resume={tmp_path}"]
+  result = run(*start)
+  assert result.returncode == 0, result.stderr
+  first, second = (pd.read_csv(path / "metrics.csv") for path in (finished[0], tmp_path))
+  pd.testing.assert_frame_equal(
+    first.drop(columns="seconds"), second.drop(columns="seconds"), rtol=1e-3, atol=1e-4
+  )
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"attacking_frequency": 1.5}, "attacking_frequency: must be 1 or less"),
+    ({"attacking_frequency": 0.0}, "attacking_frequency: 0.0 is not allowed"),
+    ({"sources": [10]}, "sources: 10 is not a class of digits; allowed: 0 to 9"),
+    ({"sources": [2, 2]}, "sources: a class is named twice"),
+    ({"attack": "label_flipping", "target": 2}, "target: 2 is a source class"),
+    ({"injection_rate": 1.2}, "injection_rate: must be 1 or less"),
+    ({"clients_per_round": 7}, "clients_per_round: there are 6 clients"),
+    ({"byzantine": 5}, "byzantine: only 4 clients take part in a round"),
+    ({"boost": 2.0}, "boost: only with attack=model_replacement"),
+    ({"noise_multiplier": 1.0}, "noise_multiplier: only with aggregator=dp"),
+    ({"attack": "flip"}, "attack: 'flip' is not allowed"),
+  ],
+)
+def test_bad_input_is_refused_by_name(changes, message):
+  with pytest.raises(ConfigError, match=message):
+    check(config(**changes))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"samples_per_client": 600}, "samples_per_client: 6 clients need 3600 images, the training"),
+    ({"aggregator": "krum"}, "aggregator: krum needs 5 clients in a round if 1 may be malicious"),
+    ({"sources": [2], "samples_per_client": 1, "attacking_frequency": 0.2},
+     "sources: no compromised client holds class 2"),
+    ({"start_from": "/nowhere"}, "start_from: /nowhere/converged.npz cannot be read"),
+    ({"model": "none"}, "model: unknown 'none'; allowed: attacking_distance"),
+  ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused_by_name(changes, message):
+  with pytest.raises(ConfigError, match=message):
+    semi_targeted_setup.prepare(config(**changes))
+
+
+def test_a_model_of_another_shape_is_no_start(finished):
+  folder, _ = finished
+  with pytest.raises(ConfigError, match="are not those of model=attacking_distance_unpooled"):
+    semi_targeted_setup.prepare(config(model="attacking_distance_unpooled", start_from=str(folder)))
+
+
+def test_bad_input_leaves_nothing(tmp_path):
+  folder = tmp_path / "results"
+  result = run("aggregator=krum", "clients_per_round=4", f"output_dir={folder}")
+  assert result.returncode == 2
+  assert "error: aggregator: krum needs 5 clients" in result.stderr
+  assert not folder.exists()
+
+
+def test_who_is_compromised():
+  """As many as the frequency says, at least one; the same whatever the attack."""
+  for frequency, count in ((0.01, 1), (0.5, 3), (1.0, 6)):
+    assert semi_targeted_config.num_adversaries(config(attacking_frequency=frequency)) == count
+  assert semi_targeted_config.num_adversaries(config(attack="none")) == 0
+  setups = [
+    semi_targeted_setup.prepare(config(attacking_frequency=0.5, attack=attack))
+    for attack in ("ada_partial", "label_flipping")
+  ]
+  assert setups[0].adversaries == setups[1].adversaries
+  np.testing.assert_array_equal(setups[0].data[3].images, setups[1].data[3].images)
+  assert len({tuple(setups[0].sample(i)) for i in range(5)}) > 1
+  assert setups[0].sample(3) == setups[1].sample(3)
+
+
+def test_a_round_of_the_published_setting(shared_data, tmp_path):
+  """MNIST, 100 clients with 500 images each, 10 in a round."""
+  result = run(
+    "preset=paper", f"data_dir={shared_data}", "rounds=1", "converge_rounds=1", "test_images=500",
+    f"output_dir={tmp_path}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  assert json.loads((tmp_path / "summary.json").read_text())["test_accuracy"] > 0.3
