@@ -5,6 +5,7 @@ import pathlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from PIL import Image
 from sklearn.metrics import auc, roc_curve
 
@@ -97,8 +98,8 @@ def distance(folder: pathlib.Path, target: int) -> None:
   lowest = quality.loc[quality["distance_rms"].idxmin()]
   axes.plot(lowest["round"] + 1, lowest["distance_rms"], "ko", markerfacecolor="white")
   axes.annotate(
-    f"{lowest['distance_rms']:.3f}", (lowest["round"] + 1, lowest["distance_rms"]), xytext=(6, 6),
-    textcoords="offset points",
+    f"{lowest['distance_rms']:.3f}", (lowest["round"] + 1, lowest["distance_rms"]),
+    xytext=(0, -8), textcoords="offset points", ha="center", va="top",
   )  # fmt: skip
   axes.set(
     xlabel="round",
@@ -106,6 +107,7 @@ def distance(folder: pathlib.Path, target: int) -> None:
     title=f"Mean distance between reconstructions and real images of class {target}",
   )
   axes.set_ylim(bottom=0)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   common.save(figure, folder / "images", "distance")
 
 
