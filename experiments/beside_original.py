@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tqdm
 
-from experiments import crpa_config, original_crpa, program, published
+from experiments import crpa_config, data, original_crpa, program, published
 from experiments.options import shared, validate
 from tff_attacks.plots import study as plots
 
@@ -31,7 +31,7 @@ def check(config: Any) -> None:
   validate(original)
   crpa_config.check(ours)
   original_crpa.load_source(original)
-  crpa_config.check_data(config)
+  data.check(config)
 
 
 def compare(config: Any, folder: pathlib.Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs the CRPA runs of one chunk of a sweep, one after another in this process.
+"""Runs the runs of one chunk of a sweep, one after another in this process.
 
 They share the runtime and, if their shapes are equal, one trace; so do the chunks that
 come later in the same process.
@@ -6,13 +6,13 @@ come later in the same process.
 
 import contextlib
 import functools
+import importlib
 import json
 import pathlib
 import traceback
 from collections.abc import Iterator
 
-from experiments import crpa_run, crpa_setup, program, runtime_options
-from experiments.crpa_config import CRPAConfig, check
+from experiments import program, runtime_options
 from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE, locked
 from tff_attacks.runtime import worker
@@ -30,18 +30,20 @@ def run(sweep: str, chunks: str, index: int) -> None:
     index: The chunk's number in it.
   """
   worker.remove_stock_context()
-  names = json.loads(pathlib.Path(sweep, chunks).read_text())[index]
-  for name in names:
+  planned = json.loads(pathlib.Path(sweep, chunks).read_text())
+  options_of = importlib.import_module(f"experiments.{planned['script']}_config")
+  script = importlib.import_module(f"experiments.{planned['script']}_run")
+  for name in planned["chunks"][index]:
     folder = pathlib.Path(sweep, "runs", name)
     with _recorded(folder):
       if (folder / "summary.json").exists():
         continue
-      config = program.load_config(CRPAConfig, folder)
-      check(config)
+      config = program.load_config(options_of.CONFIG, folder)
+      options_of.check(config)
       options = [getattr(config, option) for option in runtime_options.NAMES]
       runtime = _runtime(*(tuple(o) if isinstance(o, list) else o for o in options))
-      setup = crpa_setup.prepare(config)
-      status = crpa_run.run(config, setup, runtime, results_lib.Results(folder))
+      setup = script.prepare(config)
+      status = script.run(config, setup, runtime, results_lib.Results(folder))
       if status == program.INTERRUPTED:
         return
 

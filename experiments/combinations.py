@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import program, sweep, sweep_plan
+from experiments import program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -47,7 +47,7 @@ def report(config: CombinationsConfig, folder: pathlib.Path) -> None:
 
 def run(config: CombinationsConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "combinations", plan, report)
+  return sweep_plan.run(config, "combinations", plan, report)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import distributions, program, sweep, sweep_plan
+from experiments import distributions, program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -48,7 +48,7 @@ def report(config: ControlsConfig, folder: pathlib.Path) -> None:
 
 def run(config: ControlsConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "controls", plan, report)
+  return sweep_plan.run(config, "controls", plan, report)
 
 
 if __name__ == "__main__":

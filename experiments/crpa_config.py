@@ -1,7 +1,6 @@
 """Configuration of one CRPA run."""
 
 import dataclasses
-from typing import Any
 
 from experiments import privacy_options, runtime_options
 from experiments.options import ConfigError, option, validate
@@ -146,18 +145,6 @@ class CRPAConfig(privacy_options.PrivacyOptions, runtime_options.RuntimeOptions)
   )
 
 
-def check_data(config: Any) -> None:
-  """Checks that the data that `dataset` and `data_dir` name is there.
-
-  Raises:
-    ConfigError: If it is not.
-  """
-  try:
-    datasets.load(config.dataset, config.data_dir)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
-
-
 def check(config: CRPAConfig) -> None:
   """Checks what can be checked without reading data or importing TensorFlow.
 
@@ -202,3 +189,7 @@ def check(config: CRPAConfig) -> None:
     raise ConfigError("generated_label: random is for attack=crpa")
   if config.free_rider and config.attack == "crpa" and config.generator_steps == 0:
     raise ConfigError("generator_steps: must be given with free_rider, which has no own images")
+
+
+CONFIG = CRPAConfig
+"""For sweeps, which know an experiment by its name."""

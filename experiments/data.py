@@ -1,7 +1,9 @@
 """The data of a run."""
 
 import functools
+from typing import Any
 
+from experiments.options import ConfigError
 from tff_attacks.data import datasets
 
 
@@ -14,3 +16,15 @@ def load(name: str, data_dir: str | None, test_images: int) -> datasets.Dataset:
   if test_images:
     dataset = dataset._replace(test=dataset.test.take(slice(test_images)))
   return dataset
+
+
+def check(config: Any) -> None:
+  """Checks that the data that `dataset` and `data_dir` name is there.
+
+  Raises:
+    ConfigError: If it is not.
+  """
+  try:
+    datasets.load(config.dataset, config.data_dir)
+  except (ValueError, FileNotFoundError) as error:
+    raise ConfigError(str(error)) from error

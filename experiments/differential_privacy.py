@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import distributions, program, sweep, sweep_plan
+from experiments import distributions, program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -53,7 +53,7 @@ def report(config: DifferentialPrivacyConfig, folder: pathlib.Path) -> None:
 
 def run(config: DifferentialPrivacyConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "differential_privacy", plan, report, VARIES)
+  return sweep_plan.run(config, "differential_privacy", plan, report, VARIES)
 
 
 if __name__ == "__main__":

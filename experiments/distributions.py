@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from experiments import program, sweep, sweep_plan
+from experiments import program, sweep_plan
 from experiments.options import ConfigError, option
 
 SUMMARY = """\
@@ -90,7 +90,7 @@ def report(config: DistributionsConfig, folder: pathlib.Path) -> None:
 
 def run(config: DistributionsConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "distributions", plan, report, VARIES)
+  return sweep_plan.run(config, "distributions", plan, report, VARIES)
 
 
 if __name__ == "__main__":

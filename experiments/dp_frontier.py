@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import differential_privacy, distributions, program, sweep, sweep_plan
+from experiments import differential_privacy, distributions, program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -55,7 +55,7 @@ def report(config: FrontierConfig, folder: pathlib.Path) -> None:
 def run(config: FrontierConfig) -> int:
   """Runs the sweep and returns the exit status."""
   varies = set(differential_privacy.VARIES) - {"alpha"}
-  return sweep.run(config, "dp_frontier", plan, report, varies)
+  return sweep_plan.run(config, "dp_frontier", plan, report, varies)
 
 
 if __name__ == "__main__":

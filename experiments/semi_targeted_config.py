@@ -145,3 +145,7 @@ def check(config: SemiTargetedConfig) -> None:
     raise ConfigError("noise_multiplier: only with aggregator=dp")
   if config.seed >= 2**32:
     raise ConfigError("seed: must be below 2**32")
+
+
+CONFIG = SemiTargetedConfig
+"""For sweeps, which know an experiment by its name."""

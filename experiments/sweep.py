@@ -1,4 +1,4 @@
-"""Many CRPA runs as one sweep: planned, run in chunks, watched and collected.
+"""Many runs as one sweep: planned, run in chunks, watched and collected.
 
 A sweep's folder: config.yaml  chunks_*.json  summary.csv  failures.csv  images/  log.txt
 and runs/<name>/, each the results folder of one run. All state is in the files: a sweep
@@ -6,8 +6,9 @@ that was stopped, in whatever way, goes on with what is not finished.
 """
 
 import contextlib
+import dataclasses
 import fcntl
-import functools
+import importlib
 import json
 import os
 import pathlib
@@ -16,18 +17,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import tqdm
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from experiments import crpa_config, program, runtime_options
-from experiments.options import ConfigError, validate
-from experiments.sweep_plan import Run, SweepConfig
-from tff_attacks.metrics import classification
+from experiments import data, program, runtime_options
+from experiments.options import ConfigError, option, validate
 from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
@@ -39,20 +37,67 @@ _EXPERIMENT = "experiment.txt"
 _CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
 
 
+@dataclasses.dataclass
+class LaunchOptions:
+  """Options of every sweep."""
+
+  repetitions: int = option(3, "Runs of each kind, with seeds from `seed` on.", at_least=1)
+  jobs: int = option(1, "Chunks that run at the same time.", at_least=1)
+  chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
+  launcher: str = option(
+    "joblib",
+    "Where chunks run: in processes of this machine, or on a Slurm cluster.",
+    choices=("joblib", "submitit_slurm", "submitit_local"),
+  )
+  launcher_options: list[str] = option(
+    [], "Settings of hydra.launcher, as [partition:gpu,timeout_min:600]."
+  )
+
+
+class Run(NamedTuple):
+  """A run of a sweep.
+
+  Attributes:
+    name: Of its folder.
+    attack: What the adversaries do, for the summary; `none` for a run to compare with.
+    config: Its configuration.
+    setting: What else the sweep varies, by a name of its own.
+    control: Name of the run without attack that it is compared with.
+    after: Name of the run that must be finished before, and from whose folder it starts
+      (option `start_from`); empty if there is none.
+  """
+
+  name: str
+  attack: str
+  config: Any
+  setting: str = ""
+  control: str = ""
+  after: str = ""
+
+
+Row = Callable[[Run, pathlib.Path, pathlib.Path | None], dict[str, Any]]
+"""(finished run, its folder, that of its control or None) -> its row of `summary.csv`."""
+
+
 def run(
-  config: SweepConfig,
+  config: Any,
   name: str,
+  script: str,
   plan: Callable[[Any], list[Run]],
+  row: Row,
   report: Callable[[Any, pathlib.Path], None],
-  varies: Collection[str] = ("attack", "reconstruct", "poison"),
+  varies: Collection[str],
 ) -> int:
   """Runs, or goes on with, a sweep and returns the exit status.
 
   Args:
-    config: Its configuration.
+    config: Its configuration, `LaunchOptions` and those of the script.
     name: Of the experiment.
+    script: The experiment that its runs are of: `<script>_config` has `CONFIG` and `check`,
+      `<script>_run` has `prepare` and `run`, as in `program.federated`.
     plan: (config) -> the runs. Raises `ConfigError` at bad input. May fill in options that
       it chooses itself; they are kept with the results.
+    row: What a run leaves in the summary.
     report: (config, folder) -> None. Draws and says what `summary.csv` shows.
     varies: Options that the plan sets, and a user must not.
   """
@@ -69,9 +114,10 @@ def run(
     if ":" not in setting:
       raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
   runs = plan(config)
+  check = importlib.import_module(f"experiments.{script}_config").check
   for one in runs:
-    crpa_config.check(one.config)
-  crpa_config.check_data(config)
+    check(one.config)
+  data.check(config)
   if not resuming:
     program.create_results(config, name)
   folder = pathlib.Path(config.output_dir)
@@ -79,12 +125,12 @@ def run(
   print(f"Results: {folder}")
   with locked(folder):
     try:
-      _run_all(config, folder, runs)
+      _run_all(config, script, folder, runs, row)
     except KeyboardInterrupt:
       print(f"Go on with resume={folder}")
       raise
     failures = _failures(folder, runs)
-    summary = summarise(folder, runs)
+    summary = summarise(folder, runs, row)
   print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
   if not failures.empty:
     print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
@@ -94,20 +140,23 @@ def run(
   return 0 if failures.empty else 1
 
 
-def _run_all(config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run]) -> None:
+def _run_all(
+  config: LaunchOptions, script: str, folder: pathlib.Path, runs: Sequence[Run], row: Row
+) -> None:
   """Launches what is unfinished; again if processes died, until that has twice been in vain."""
   for one in runs:
-    (_run_folder(folder, one) / FAILURE).unlink(missing_ok=True)
+    (_run_folder(folder, one.name) / FAILURE).unlink(missing_ok=True)
   left, in_vain = list(runs), 0
   while in_vain < 2:
     before = len(left)
-    left = [one for one in runs if not _is_over(folder, one)]
-    if not left:
+    left = [one for one in runs if not _is_over(folder, one.name)]
+    ready = [one for one in left if not one.after or _is_finished(folder, one.after)]
+    if not ready:
       return
     in_vain = in_vain + 1 if len(left) == before else 0
     # What may have killed a process must not stop the others again.
-    left.sort(key=lambda one: (_run_folder(folder, one) / "metrics.csv").exists())
-    _launch(config, folder, runs, _prepare(config, folder, left))
+    ready.sort(key=lambda one: (_run_folder(folder, one.name) / "metrics.csv").exists())
+    _launch(config, folder, runs, row, _prepare(config, script, folder, ready))
 
 
 def _experiment(folder: str) -> str | None:
@@ -130,39 +179,44 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def _run_folder(folder: pathlib.Path, one: Run) -> pathlib.Path:
-  return folder / "runs" / one.name
+def _run_folder(folder: pathlib.Path, name: str) -> pathlib.Path:
+  return folder / "runs" / name
 
 
-def _is_finished(folder: pathlib.Path, one: Run) -> bool:
-  return (_run_folder(folder, one) / "summary.json").exists()
+def _is_finished(folder: pathlib.Path, name: str) -> bool:
+  return (_run_folder(folder, name) / "summary.json").exists()
 
 
-def _is_over(folder: pathlib.Path, one: Run) -> bool:
-  return _is_finished(folder, one) or (_run_folder(folder, one) / FAILURE).exists()
+def _is_over(folder: pathlib.Path, name: str) -> bool:
+  return _is_finished(folder, name) or (_run_folder(folder, name) / FAILURE).exists()
 
 
-def _prepare(config: SweepConfig, folder: pathlib.Path, unfinished: Sequence[Run]) -> pathlib.Path:
+def _prepare(
+  config: LaunchOptions, script: str, folder: pathlib.Path, unfinished: Sequence[Run]
+) -> pathlib.Path:
   """Writes down what is to be done: each run's configuration, and the chunks.
 
   Returns:
     The file of the chunks; every launch has its own.
   """
   for one in unfinished:
-    path = _run_folder(folder, one)
+    path = _run_folder(folder, one.name)
     (path / "images").mkdir(parents=True, exist_ok=True)
-    (path / "config.yaml").write_text(OmegaConf.to_yaml(one.config))
+    own = one.config
+    if one.after:
+      own = dataclasses.replace(own, start_from=str(_run_folder(folder, one.after).resolve()))
+    (path / "config.yaml").write_text(OmegaConf.to_yaml(own))
   names = [one.name for one in unfinished]
   size = min(config.chunk, -(-len(names) // config.jobs))
   chunks = [names[start : start + size] for start in range(0, len(names), size)]
   path = folder / f"chunks_{len(list(folder.glob('chunks_*.json'))) + 1}.json"
-  path.write_text(json.dumps(chunks, indent=1))
+  path.write_text(json.dumps({"script": script, "chunks": chunks}, indent=1))
   return path
 
 
-def _command(config: SweepConfig, folder: pathlib.Path, chunks: pathlib.Path) -> list[str]:
+def _command(config: LaunchOptions, folder: pathlib.Path, chunks: pathlib.Path) -> list[str]:
   """The Hydra multirun over the chunks."""
-  count = len(json.loads(chunks.read_text()))
+  count = len(json.loads(chunks.read_text())["chunks"])
   at_once = "n_jobs" if config.launcher == "joblib" else "array_parallelism"
   settings = dict(setting.split(":", 1) for setting in config.launcher_options)
   if config.launcher != "submitit_local":
@@ -178,7 +232,11 @@ def _command(config: SweepConfig, folder: pathlib.Path, chunks: pathlib.Path) ->
 
 
 def _launch(
-  config: SweepConfig, folder: pathlib.Path, runs: Sequence[Run], chunks: pathlib.Path
+  config: LaunchOptions,
+  folder: pathlib.Path,
+  runs: Sequence[Run],
+  row: Row,
+  chunks: pathlib.Path,
 ) -> None:
   """Runs the chunks and shows how far they are.
 
@@ -200,14 +258,14 @@ def _launch(
       preexec_fn=die_with_parent,
     )
   try:
-    _watch(process, folder, runs)
+    _watch(process, folder, runs, row)
   finally:
     with contextlib.suppress(ProcessLookupError):
       os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _watch(process: subprocess.Popen, folder: pathlib.Path, runs: Sequence[Run]) -> None:
+def _watch(process: subprocess.Popen, folder: pathlib.Path, runs: Sequence[Run], row: Row) -> None:
   total = sum(one.config.rounds for one in runs)
   done = _count(folder, runs)
   summarised = 0
@@ -216,21 +274,21 @@ def _watch(process: subprocess.Popen, folder: pathlib.Path, runs: Sequence[Run])
       time.sleep(1)
       unfinished = [one for one in runs if done[one.name] < one.config.rounds]
       done |= _count(folder, unfinished)
-      failed = sum((_run_folder(folder, one) / FAILURE).exists() for one in unfinished)
+      failed = sum((_run_folder(folder, one.name) / FAILURE).exists() for one in unfinished)
       bar.n = sum(done.values())
       bar.set_postfix(runs=f"{len(runs) - len(unfinished)}/{len(runs)}", failed=failed)
       if len(runs) - len(unfinished) > summarised:
         summarised = len(runs) - len(unfinished)
-        summarise(folder, runs)
+        summarise(folder, runs, row)
 
 
 def _count(folder: pathlib.Path, runs: Sequence[Run]) -> dict[str, int]:
   """Rounds that each run has done; all of them only once its summary is written."""
 
   def count(one):
-    if _is_finished(folder, one):
+    if _is_finished(folder, one.name):
       return one.config.rounds
-    metrics = _run_folder(folder, one) / "metrics.csv"
+    metrics = _run_folder(folder, one.name) / "metrics.csv"
     rows = metrics.read_text().count("\n") - 1 if metrics.exists() else 0
     return min(max(rows, 0), one.config.rounds - 1)
 
@@ -241,9 +299,11 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
   """Writes `failures.csv`: the unfinished runs, with their reasons."""
   rows = []
   for one in runs:
-    if not _is_finished(folder, one):
-      path = _run_folder(folder, one) / FAILURE
+    if not _is_finished(folder, one.name):
+      path = _run_folder(folder, one.name) / FAILURE
       reason = f"its process ended, see {folder / 'log.txt'}"
+      if one.after and not _is_finished(folder, one.after):
+        reason = f"{one.after}, from which it starts, is not complete"
       if path.exists():
         reason = path.read_text().partition("\n")[0]
       rows.append({"run": one.name, "reason": reason})
@@ -252,62 +312,14 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
   return failures
 
 
-def summarise(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
+def summarise(folder: pathlib.Path, runs: Sequence[Run], row: Row) -> pd.DataFrame:
   """Writes `summary.csv`, a row for each finished run, and returns it."""
-  finished = {one.name for one in runs if _is_finished(folder, one)}
+  finished = {one.name for one in runs if _is_finished(folder, one.name)}
   rows = []
   for one in runs:
     if one.name in finished:
-      control = _run_folder(folder, one).with_name(one.control) if one.control in finished else None
-      rows.append(_row(one, _run_folder(folder, one), control))
+      control = _run_folder(folder, one.control) if one.control in finished else None
+      rows.append(row(one, _run_folder(folder, one.name), control))
   summary = pd.DataFrame(rows)
   summary.to_csv(folder / "summary.csv", index=False)
   return summary
-
-
-def _row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:
-  config = one.config
-  metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
-  summary = json.loads((folder / "summary.json").read_text())
-  partition = json.loads((folder / "partition.json").read_text())
-  adversary = partition["adversaries"][0]
-  row = {
-    "run": one.name,
-    "control": one.control,
-    "dataset": config.dataset,
-    "attack": one.attack,
-    "setting": one.setting,
-    "reconstruct": config.reconstruct,
-    "poison": config.poison,
-    "alpha": config.alpha,
-    "seed": config.seed,
-    "adversary": adversary,
-    "adversary_holds": json.dumps(partition["table"][adversary]),
-    "rounds": config.rounds,
-    "average_attack_accuracy": summary["average_attack_accuracy"],
-    "no_attack": np.nan,
-    "test_accuracy": summary["test_accuracy"],
-    "best_test_accuracy": summary["best_test_accuracy"],
-    "mean_test_accuracy": metrics["test_accuracy"].mean(),
-  }
-  if control is not None:
-    row["no_attack"] = _average_attack_accuracy(control, config.reconstruct, config.poison)
-  quality = summary.get("reconstruction", {})
-  for name in ("recognised", "correlation", "other_correlation", "distance_ratio", "diversity"):
-    row[name] = quality.get(name, np.nan)
-  for name in ("noise_multiplier", "epsilon", "epsilon_poisson"):
-    row[name] = summary.get(name, np.nan)
-  return row
-
-
-def _average_attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> float:
-  """AAA of any pair in a finished run, from its confusion matrices."""
-  return classification.average_attack_accuracy(
-    [classification.attack_accuracy(m, reconstruct, poison) for m in _confusion_matrices(folder)]
-  )
-
-
-@functools.cache
-def _confusion_matrices(folder: pathlib.Path) -> np.ndarray:
-  """Of a finished run; all pairs may share one without attack."""
-  return classification.read_confusion_matrices(folder / "confusion.csv")

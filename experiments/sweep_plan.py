@@ -1,33 +1,33 @@
-"""What a sweep of CRPA runs consists of: its options, and its list of runs."""
+"""What a sweep of CRPA consists of: its options, its runs, and a row for each."""
 
 import dataclasses
+import functools
 import itertools
+import json
+import pathlib
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from experiments import sweep
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError, option, shared
+from experiments.sweep import LaunchOptions, Run
 from tff_attacks.data import datasets
+from tff_attacks.metrics import classification
 
 
 @dataclasses.dataclass
-class SweepConfig(CRPAConfig):
-  """Options of every sweep; those of `experiments.crpa` hold for all of its runs."""
+class SweepConfig(LaunchOptions, CRPAConfig):
+  """Options of every sweep of CRPA; those of `experiments.crpa` hold for all of its runs."""
 
-  repetitions: int = option(3, "Runs of each kind, with seeds from `seed` on.", at_least=1)
-  jobs: int = option(1, "Chunks that run at the same time.", at_least=1)
-  chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
-  launcher: str = option(
-    "joblib",
-    "Where chunks run: in processes of this machine, or on a Slurm cluster.",
-    choices=("joblib", "submitit_slurm", "submitit_local"),
-  )
-  launcher_options: list[str] = option(
-    [], "Settings of hydra.launcher, as [partition:gpu,timeout_min:600]."
-  )
   pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4]; none means all of them.")
 
+
+VARIES = ("attack", "reconstruct", "poison")
 
 ATTACKS = {
   "crpa": {"attack": "crpa"},
@@ -58,24 +58,6 @@ SETTINGS = {
 }
 """Differential privacy as options of `experiments.crpa`: `microbatches` is the published setting,
 `sgd` is its optimizer alone, and the clipped ones clip and add no noise."""
-
-
-class Run(NamedTuple):
-  """A run of a sweep.
-
-  Attributes:
-    name: Of its folder.
-    attack: What the adversary does, a key of `ATTACKS`.
-    config: Its configuration.
-    setting: Its privacy, a key of `SETTINGS`; empty if the sweep does not vary that.
-    control: Name of the run without attack that it is compared with.
-  """
-
-  name: str
-  attack: str
-  config: CRPAConfig
-  setting: str
-  control: str
 
 
 def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
@@ -136,3 +118,57 @@ def _depends_on_pair(config: CRPAConfig) -> bool:
   """Whether the federation would differ for other classes, even without attack."""
   drawn = config.partition == "dirichlet" and config.alpha > 0
   return drawn or config.adversary == "original" or config.free_rider
+
+
+def run(config: SweepConfig, name: str, plan, report, varies=VARIES) -> int:
+  """Runs a sweep of CRPA, see `sweep.run`."""
+  return sweep.run(config, name, "crpa", plan, row, report, varies)
+
+
+def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:
+  """A finished run in `summary.csv`, see `sweep.run`."""
+  config = one.config
+  metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+  summary = json.loads((folder / "summary.json").read_text())
+  partition = json.loads((folder / "partition.json").read_text())
+  adversary = partition["adversaries"][0]
+  row = {
+    "run": one.name,
+    "control": one.control,
+    "dataset": config.dataset,
+    "attack": one.attack,
+    "setting": one.setting,
+    "reconstruct": config.reconstruct,
+    "poison": config.poison,
+    "alpha": config.alpha,
+    "seed": config.seed,
+    "adversary": adversary,
+    "adversary_holds": json.dumps(partition["table"][adversary]),
+    "rounds": config.rounds,
+    "average_attack_accuracy": summary["average_attack_accuracy"],
+    "no_attack": np.nan,
+    "test_accuracy": summary["test_accuracy"],
+    "best_test_accuracy": summary["best_test_accuracy"],
+    "mean_test_accuracy": metrics["test_accuracy"].mean(),
+  }
+  if control is not None:
+    row["no_attack"] = _average_attack_accuracy(control, config.reconstruct, config.poison)
+  quality = summary.get("reconstruction", {})
+  for name in ("recognised", "correlation", "other_correlation", "distance_ratio", "diversity"):
+    row[name] = quality.get(name, np.nan)
+  for name in ("noise_multiplier", "epsilon", "epsilon_poisson"):
+    row[name] = summary.get(name, np.nan)
+  return row
+
+
+def _average_attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> float:
+  """AAA of any pair in a finished run, from its confusion matrices."""
+  return classification.average_attack_accuracy(
+    [classification.attack_accuracy(m, reconstruct, poison) for m in _confusion_matrices(folder)]
+  )
+
+
+@functools.cache
+def _confusion_matrices(folder: pathlib.Path) -> np.ndarray:
+  """Of a finished run; all pairs may share one without attack."""
+  return classification.read_confusion_matrices(folder / "confusion.csv")

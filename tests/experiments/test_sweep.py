@@ -159,7 +159,9 @@ def test_chunks_in_one_process_share_their_traces(finished, tmp_path):
   for name in names:
     (tmp_path / "runs" / name / "images").mkdir(parents=True)
     shutil.copy(folder / "runs" / name / "config.yaml", tmp_path / "runs" / name)
-  (tmp_path / "chunks_1.json").write_text(json.dumps([[name] for name in names]))
+  (tmp_path / "chunks_1.json").write_text(
+    json.dumps({"script": "crpa", "chunks": [[name] for name in names]})
+  )
   result = subprocess.run(
     [sys.executable, "-c", COUNT_TRACES, tmp_path], capture_output=True, text=True, timeout=300
   )
