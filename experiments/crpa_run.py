@@ -133,7 +133,7 @@ class Observer:
     folder = self._results.folder
     metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
     summary = {
-      **metrics.iloc[-1].drop("seconds").to_dict(),
+      **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
       "round": config.rounds - 1,
       "best_test_accuracy": metrics["test_accuracy"].max(),
       "best_attack_accuracy": metrics["attack_accuracy"].max(),

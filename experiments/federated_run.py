@@ -36,6 +36,20 @@ class Observer(Protocol):
     """What happened, in one sentence."""
 
 
+def restore(
+  checkpoints: checkpoints_lib.Checkpoints, server: ServerState, clients: list[ClientState]
+) -> loop.Progress:
+  """Returns the newest saved progress, or the start if nothing is saved.
+
+  Raises:
+    ConfigError: If none of the checkpoints can be read.
+  """
+  try:
+    return loop.restore(checkpoints, server, clients)
+  except ValueError as error:
+    raise ConfigError(f"resume: {error}") from error
+
+
 def run(
   name: str,
   config: Any,
@@ -66,10 +80,7 @@ def run(
     ConfigError: If none of the checkpoints to resume from can be read.
   """
   checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
-  try:
-    progress = loop.restore(checkpoints, server, clients)
-  except ValueError as error:
-    raise ConfigError(f"resume: {error}") from error
+  progress = restore(checkpoints, server, clients)
   observer.resume(progress.rounds)
   progress = loop.simulate(
     process,

@@ -244,9 +244,7 @@ class Observer:
     outputs = self._predict(weights)
     probabilities = tf.nn.softmax(outputs).numpy() if self._setup.from_logits else outputs
     labels = self._setup.dataset.test.labels
-    temporary = self._scores(name).with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
-    temporary.replace(self._scores(name))  # Complete, or not there.
+    self._results.write_arrays(f"scores_{name}", labels=labels, probabilities=probabilities)
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:
     """Draws the figures and returns the summary."""
@@ -255,8 +253,7 @@ class Observer:
     metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
     reached = metrics["test_accuracy"] > config.start_accuracy
     summary = {
-      **metrics.iloc[-1].drop("seconds").to_dict(),
-      "round": config.rounds - 1,
+      **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
       "threshold_round": int(reached.idxmax()) if reached.any() else None,
       "best_test_accuracy": metrics["test_accuracy"].max(),
       "seconds_per_round": float(metrics["seconds"].median()),

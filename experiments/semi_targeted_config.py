@@ -104,10 +104,10 @@ class SemiTargetedConfig(runtime_options.RuntimeOptions):
 
 
 def num_adversaries(config: SemiTargetedConfig) -> int:
-  """How many clients are compromised, at least one unless nobody attacks."""
+  """How many clients are compromised; none if nobody attacks."""
   if config.attack == "none":
     return 0
-  return max(round(config.attacking_frequency * config.num_clients), 1)
+  return round(config.attacking_frequency * config.num_clients)
 
 
 def check(config: SemiTargetedConfig) -> None:
@@ -133,6 +133,12 @@ def check(config: SemiTargetedConfig) -> None:
     raise ConfigError(f"target: {config.target} is a source class")
   if config.attacking_frequency > 1:
     raise ConfigError("attacking_frequency: must be 1 or less")
+  count = config.attacking_frequency * config.num_clients
+  if abs(count - round(count)) > 1e-6:
+    raise ConfigError(
+      f"attacking_frequency: {config.attacking_frequency} of {config.num_clients} clients is no "
+      "whole number"
+    )
   if config.injection_rate > 1:
     raise ConfigError("injection_rate: must be 1 or less")
   if config.clients_per_round > config.num_clients:

@@ -1,5 +1,6 @@
 """The run of the semi-targeted attacks: federation, convergence, rounds and measurements."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,62 +29,77 @@ def run(
   print(f"Results: {results.folder}")
   path = results.folder / setup_lib.CONVERGED
   if not path.exists():
-    weights = setup.weights or _converge(config, setup, results)
-    if weights is None:
+    start = setup.start or _converge(config, setup, results)
+    if start is None:
       print("Interrupted before the attack. Go on with:")
       print(f"  python -m experiments.semi_targeted resume={results.folder}")
       return program.INTERRUPTED
-    setup_lib.write_weights(path, weights)
-  weights = setup_lib.read_weights(path)
+    results.write_arrays(path.stem, **start.arrays())
+  start = setup_lib.Converged.read(path)
+  federation = setup.compiled.federation
   clients = [
-    setup.federation.initial_client(
+    federation.initial_client(
       config.seed, index, setup.parameters if index in setup.adversaries else None
     )
     for index in range(config.num_clients)
   ]
+  # Other noise than before; an adaptive norm, or a centre, starts anew with the attack.
+  server = federation.initial_server(start.weights, config.seed + 2**32)
   return federated_run.run(
     "semi_targeted",
     config,
-    setup.federation.process,
-    setup.federation.initial_server(weights, config.seed),
+    federation.process,
+    # Shuffles and cohorts go on from where convergence ends at the latest.
+    server._replace(round=np.int32(config.converge_rounds)),
     clients,
     setup.data,
     runtime,
-    Observer(config, setup, results, weights),
+    Observer(config, setup, results, start),
     results,
-    # Not the cohorts of the rounds before.
     lambda round_number: setup.sample(config.converge_rounds + round_number),
   )
 
 
+def has_converged(losses: Sequence[float], patience: int) -> bool:
+  """Whether the lowest loss is `patience` rounds ago, or more."""
+  return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
+
+
 def _converge(
   config: SemiTargetedConfig, setup: setup_lib.Setup, results: results_lib.Results
-) -> keras_state.ModelWeights | None:
-  """Trains without attack; None if interrupted."""
+) -> setup_lib.Converged | None:
+  """Trains without attack; None if interrupted.
+
+  Raises:
+    RuntimeError: If the model diverges.
+  """
   folder = results.folder / "convergence"
   folder.mkdir(exist_ok=True)
   table = results_lib.Results(folder)
   checkpoints = checkpoints_lib.Checkpoints(folder / "checkpoints")
-  weights = keras_state.initial_weights(setup.model_fn, config.seed)
-  clients = [setup.federation.initial_client(config.seed, i) for i in range(config.num_clients)]
-  progress = loop.restore(
-    checkpoints, setup.federation.initial_server(weights, config.seed), clients
-  )
+  federation = setup.compiled.federation
+  weights = keras_state.initial_weights(setup.compiled.model_fn, config.seed)
+  clients = [federation.initial_client(config.seed, i) for i in range(config.num_clients)]
+  server = federation.initial_server(weights, config.seed)
+  progress = federated_run.restore(checkpoints, server, clients)
   losses = []
   if progress.rounds:
-    losses = pd.read_csv(folder / "metrics.csv")["test_loss"][: progress.rounds].tolist()
+    metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+    losses = metrics["test_loss"][: progress.rounds].tolist()
 
   def evaluate(server, clients, outcome):
     del clients, outcome
-    loss, confusion = setup.evaluate(server.weights)
+    loss, confusion = setup.compiled.evaluate(server.weights)
+    if not np.isfinite(loss):
+      raise RuntimeError(f"the global model diverged in round {len(losses) + 1} without any attack")
     losses.append(loss)
     return {"test_loss": loss, "test_accuracy": classification.accuracy(confusion)}
 
   def finished():
-    return len(losses) - 1 - int(np.argmin(losses)) >= config.patience if losses else False
+    return has_converged(losses, config.patience)
 
   progress = loop.simulate(
-    setup.federation.process,
+    federation.process,
     progress,
     setup.data,
     config.converge_rounds,
@@ -94,22 +110,23 @@ def _converge(
     setup.sample,
     finished,
   )
-  over = progress.rounds == config.converge_rounds or finished()
-  return progress.server.weights if over else None
+  if progress.interrupted:
+    return None
+  return setup_lib.Converged(progress.server.weights, progress.rounds, finished())
 
 
 class Observer:
   """Measures each round and writes what it leaves behind."""
 
-  def __init__(self, config, setup: setup_lib.Setup, results: results_lib.Results, weights):
+  def __init__(self, config, setup: setup_lib.Setup, results, start: setup_lib.Converged):
     self._config = config
     self._setup = setup
     self._results = results
     self._malicious = set(setup.adversaries)
-    chosen = -1 if config.attack.startswith("ada") else config.target
-    self._targets = dict.fromkeys(config.sources, chosen)
-    self._start = setup.evaluate(weights)
-    self._save_features(weights)
+    self._targets = {source: int(setup.parameters.targets[source]) for source in config.sources}
+    self._start = start
+    self._before = setup.compiled.evaluate(start.weights).confusion
+    self._save_features(start.weights)
 
   def resume(self, completed_rounds: int) -> None:
     """Takes up the targets that were chosen last."""
@@ -119,12 +136,14 @@ class Observer:
 
   def evaluate(self, server, clients, outcome) -> dict[str, float]:
     """Measures the global model, and what the server took from whom."""
-    loss, confusion = self._setup.evaluate(server.weights)
+    loss, confusion = self._setup.compiled.evaluate(server.weights)
     self._confusion = confusion
     malicious = [i for i in outcome.cohort if i in self._malicious]
-    for client in malicious:
-      chosen = np.asarray(clients[client].attack.targets)[0]
-      self._targets = {source: int(chosen[source]) for source in self._targets}
+    if malicious:
+      chosen = np.array([np.asarray(clients[i].attack.targets)[0] for i in malicious])
+      self._targets = {
+        source: most_frequent(chosen[:, source], target) for source, target in self._targets.items()
+      }
     norms = {
       name: np.mean([float(clients[i].update_norm) for i in who]) if who else np.nan
       for name, who in (
@@ -135,22 +154,23 @@ class Observer:
     return {
       "test_loss": loss,
       "test_accuracy": classification.accuracy(confusion),
-      **accuracies(confusion, self._targets),
+      **accuracies(confusion, self._targets, self._num_classes),
       "malicious_clients": len(malicious),
       **norms,
       **self._rejected(outcome),
     }
 
   def _rejected(self, outcome) -> dict[str, int]:
-    """Whom a robust rule did not keep."""
+    """Whom the server refused, or a robust rule did not keep."""
+    not_finite = {"not_finite": int(outcome.measurements["not_finite"])}
     if "kept" not in outcome.measurements:
-      return {}
+      return not_finite
     kept = np.asarray(outcome.measurements["kept"])
     malicious = np.array([i in self._malicious for i in outcome.cohort])
     return {
       "rejected_honest": int((~kept & ~malicious).sum()),
       "rejected_malicious": int((~kept & malicious).sum()),
-      "not_finite": int(outcome.measurements["not_finite"]),
+      **not_finite,
     }
 
   def on_round(self, round_number, server, clients, metrics) -> None:
@@ -161,31 +181,39 @@ class Observer:
 
   def _save_features(self, weights) -> None:
     """Outputs of the last hidden layer on test images, when the attack begins."""
-    model = self._setup.model_fn()
+    model = self._setup.compiled.model_fn()
     keras_state.assign(model, weights)
-    test = self._setup.dataset.test
+    test = self._setup.compiled.dataset.test
     hidden = tf.keras.Model(model.inputs, model.layers[-1].input)
     features = hidden.predict(test.images[:_SHOWN], verbose=0)
-    np.savez_compressed(
-      self._results.folder / "features.npz",
-      features=features.reshape(len(features), -1),
-      labels=test.labels[:_SHOWN],
-    )
+    features = features.reshape(len(features), -1)
+    self._results.write_arrays("features", features=features, labels=test.labels[:_SHOWN])
+
+  @property
+  def _num_classes(self) -> int:
+    return self._setup.compiled.dataset.num_classes
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:
     """Draws the figures and returns the summary."""
     del progress
     config, folder = self._config, self._results.folder
     metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
-    best = metrics["ata"].fillna(-1).idxmax()
-    start = accuracies(self._start.confusion, self._targets)
+    best = metrics.loc[metrics["ata"].fillna(-1).idxmax()]
+    its_targets = {source: int(best[f"target_{source}"]) for source in config.sources}
     plots.draw_all(folder, config.sources)
     return {
-      **metrics.iloc[-1].drop("seconds").to_dict(),
-      "best_ata": metrics["ata"].max(),
-      "its_mta": metrics["mta"][best],
+      **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
+      "best_ata": best["ata"],
+      "its_mta": best["mta"],
+      "its_targets": its_targets,
+      "best_mta": metrics["mta"].max(),
       "best_max_ata": metrics["max_ata"].max(),
-      "before_attack": {"test_accuracy": classification.accuracy(self._start.confusion), **start},
+      "before_attack": {
+        "test_accuracy": classification.accuracy(self._before),
+        **accuracies(self._before, its_targets, self._num_classes),
+      },
+      "converged": self._start.converged,
+      "rounds_before_attack": self._start.rounds,
       "malicious_clients_in_all": int(metrics["malicious_clients"].sum()),
       "adversaries": self._setup.adversaries,
       "seconds_per_round": float(metrics["seconds"].median()),
@@ -195,41 +223,54 @@ class Observer:
   def sentence(self, summary: dict[str, Any]) -> str:
     """What happened, in one sentence."""
     config, before = self._config, summary["before_attack"]
+    start = f"After {summary['rounds_before_attack']} rounds"
+    if not summary["converged"]:
+      start += " (its loss was still falling)"
     if config.attack == "none":
-      return f"Without any attack, test accuracy ended at {summary['test_accuracy']:.2f}."
-    if not summary["malicious_clients_in_all"]:
-      return "No compromised client was drawn in any round: more rounds, or a higher frequency."
-    names = ", ".join(f"{source} called {target}" for source, target in self._targets.items())
+      return f"{start} and {config.rounds} more, test accuracy was {summary['test_accuracy']:.2f}."
+    names = ", ".join(f"{g} called {t}" for g, t in summary["its_targets"].items())
+    if setup_lib.NO_TARGET in summary["its_targets"].values():
+      return f"{start}, no compromised client was drawn that holds a source class."
     return (
-      f"{len(self._setup.adversaries)} of {config.num_clients} clients were compromised and "
-      f"took part {summary['malicious_clients_in_all']} times in {config.rounds} rounds, to have "
-      f"{names}: ATA rose from {before['ata']:.2f} to at most "
-      f"{summary['best_ata']:.2f}, where MTA was "
+      f"{start}, {len(self._setup.adversaries)} of {config.num_clients} clients were compromised "
+      f"and took part {summary['malicious_clients_in_all']} times in {config.rounds} rounds: the "
+      f"share of class {names} (ATA) rose from {before['ata']:.2f} to at most "
+      f"{summary['best_ata']:.2f}, where the accuracy on other classes (MTA) was "
       f"{summary['its_mta']:.2f} ({before['mta']:.2f} before)."
     )
 
 
-def accuracies(confusion: np.ndarray, targets: dict[int, int]) -> dict[str, float]:
+def most_frequent(targets: np.ndarray, otherwise: int) -> int:
+  """The target that most adversaries chose, the lowest of several; or, if none chose, another."""
+  chosen = targets[targets != setup_lib.NO_TARGET]
+  return int(np.bincount(chosen).argmax()) if chosen.size else otherwise
+
+
+def accuracies(
+  confusion: np.ndarray, targets: dict[int, int], num_classes: int
+) -> dict[str, float]:
   """MTA, and for each source ATA and max-ATA, with their means over the sources.
 
   Args:
     confusion: int `[outputs, outputs]`.
-    targets: Target by source; -1 as long as none is chosen, ATA is then not a number.
+    targets: Target by source, or `NO_TARGET`: ATA is then not a number.
+    num_classes: C.
   """
   by_source = {}
   for source, target in targets.items():
-    highest, its_target = semi_targeted.max_adversary_task_accuracy(confusion, source)
+    known = target != setup_lib.NO_TARGET
+    highest, its_target = semi_targeted.max_adversary_task_accuracy(confusion, source, num_classes)
     by_source |= {
       f"target_{source}": target,
-      f"ata_{source}": np.nan
-      if target < 0
-      else semi_targeted.adversary_task_accuracy(confusion, source, target),
+      f"ata_{source}": (
+        classification.attack_accuracy(confusion, source, target) if known else np.nan
+      ),
       f"max_ata_{source}": highest,
       f"max_target_{source}": its_target,
     }
   return {
     "mta": semi_targeted.main_task_accuracy(confusion, targets),
-    "ata": float(np.mean([by_source[f"ata_{s}"] for s in targets])),
-    "max_ata": float(np.mean([by_source[f"max_ata_{s}"] for s in targets])),
+    "ata": float(np.mean([by_source[f"ata_{source}"] for source in targets])),
+    "max_ata": float(np.mean([by_source[f"max_ata_{source}"] for source in targets])),
     **by_source,
   }

@@ -3,14 +3,15 @@
 import functools
 import pathlib
 import zipfile
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from experiments import data as data_lib
-from experiments import semi_targeted_config
+from experiments import program, semi_targeted_config
 from experiments.options import ConfigError
 from experiments.semi_targeted_config import SemiTargetedConfig
 from models import registry
@@ -22,33 +23,99 @@ from tff_attacks.learning import aggregation, local_training, process
 from tff_attacks.simulation import evaluation, loop
 
 CONVERGED = "converged.npz"
-"""In a results folder: the global model's weights when the attack began."""
+"""In a results folder: the global model when the attack began."""
+
+
+NO_TARGET = -1
+
+
+class Converged(NamedTuple):
+  """The global model when the attack begins.
+
+  Attributes:
+    weights: Its weights.
+    rounds: How many rounds it was trained.
+    converged: Whether its loss had stopped falling, or there were no more rounds.
+  """
+
+  weights: keras_state.ModelWeights
+  rounds: int
+  converged: bool
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """As arrays with names, to be read by `read`."""
+    weights = {
+      f"{kind}{i:04d}": np.asarray(array)
+      for kind, part in self.weights._asdict().items()
+      for i, array in enumerate(part)
+    }
+    return {"rounds": np.array(self.rounds), "converged": np.array(self.converged), **weights}
+
+  @classmethod
+  def read(cls, path: pathlib.Path) -> "Converged":
+    """Reads the file of those arrays."""
+    with np.load(path) as arrays:
+      parts = (
+        [arrays[name] for name in sorted(arrays) if name[:-4] == kind]
+        for kind in keras_state.ModelWeights._fields
+      )
+      weights = keras_state.ModelWeights(*parts)
+      return cls(weights, int(arrays["rounds"]), bool(arrays["converged"]))
+
+
+class Compiled(NamedTuple):
+  """What runs of equal shapes share; it is traced once, whatever the classes and the seed.
+
+  Attributes:
+    dataset: Training and test set.
+    model_fn: Builds the global model.
+    federation: The TFF process and the functions that make its states.
+    evaluate: Weights -> loss and confusion matrix on the test set.
+  """
+
+  dataset: datasets.Dataset
+  model_fn: keras_state.ModelFn
+  federation: process.Federation
+  evaluate: Callable[[keras_state.ModelWeights], evaluation.Evaluation]
 
 
 class Setup(NamedTuple):
   """Everything a run needs.
 
   Attributes:
-    dataset: Training and test set.
+    compiled: What it shares with others.
     data: Each client's images.
     adversaries: The compromised clients.
-    model_fn: Builds the global model.
     parameters: The attack's.
-    federation: The TFF process and the functions that make its states.
-    evaluate: Weights -> loss and confusion matrix on the test set.
     sample: Round -> the clients that take part.
-    weights: The converged model of another run, or None.
+    start: Where another run converged, or None.
   """
 
-  dataset: datasets.Dataset
+  compiled: Compiled
   data: datasets.ClientImages
   adversaries: list[int]
-  model_fn: keras_state.ModelFn
-  parameters: Any
-  federation: process.Federation
-  evaluate: Any
+  parameters: label_flipping.Parameters
   sample: loop.Sample
-  weights: keras_state.ModelWeights | None
+  start: Converged | None
+
+
+class _Shapes(NamedTuple):
+  """The options that a trace depends on."""
+
+  dataset: str
+  data_dir: str | None
+  test_images: int
+  model: str
+  clients_per_round: int
+  batch_size: int
+  local_epochs: int
+  learning_rate: float
+  attack: str
+  boost: float | None
+  aggregator: str
+  byzantine: int
+  norm_bound: float
+  noise_multiplier: float
 
 
 def prepare(config: SemiTargetedConfig) -> Setup:
@@ -75,57 +142,66 @@ def _prepare(config: SemiTargetedConfig) -> Setup:
   for source in config.sources:
     if source not in dataset.test.labels:
       raise ValueError(f"test_images: no test image of class {source}")
+    if not np.isin(dataset.test.labels, config.sources, invert=True).any():
+      raise ValueError("test_images: they are all of source classes")
     if count and not any(source in data.labels(client) for client in adversaries):
       raise ValueError(f"sources: no compromised client holds class {source}")
-  model_fn, contract = _model(config, dataset)
-  loss_fn = local_training.cross_entropy(contract.from_logits)
-  labels = np.arange(dataset.num_classes, dtype=np.int32)
-  sources = np.isin(labels, config.sources)
-  parameters = label_flipping.Parameters(
-    sources, np.where(sources, np.int32(config.target), labels), config.injection_rate
-  )
-  # Until the driver has evaluated it, the accuracy is 0.
-  parameters = parameters._replace(start_accuracy=-1.0)
-  attack = _attack(config, parameters, contract.from_logits)
-  training = local_training.local_training(
-    local_training.build_optimizer("adam", config.learning_rate),
-    local_training.plain_gradient(loss_fn),
-    config.batch_size,
-    config.local_epochs,
-    keep_optimizer_state=False,
-  )
-  aggregator = aggregation.build_aggregator(
-    config.aggregator,
-    aggregation.Assumptions(
-      config.clients_per_round, config.byzantine, config.norm_bound, config.noise_multiplier
-    ),
-  )
+  compiled = _compile(_Shapes(*(getattr(config, name) for name in _Shapes._fields)))
   return Setup(
-    dataset,
+    compiled,
     data,
     adversaries,
-    model_fn,
-    parameters,
-    process.build_federation(model_fn, training, attack, aggregator),
-    evaluation.build_evaluation(model_fn, loss_fn, dataset.test),
+    _parameters(dataset.num_classes, config),
     _sample(config),
-    _converged(config, model_fn),
+    _converged(config, compiled.model_fn),
   )
 
 
-def _model(config: SemiTargetedConfig, dataset: datasets.Dataset):
-  function = registry.find("model", config.model, registry.GLOBAL_MODELS)
+def _parameters(num_classes: int, config: SemiTargetedConfig) -> label_flipping.Parameters:
+  # ADA has none until it has chosen.
+  target = NO_TARGET if config.attack.startswith("ada") else config.target
+  return label_flipping.Parameters(
+    *label_flipping.one_target(num_classes, config.sources, target),
+    config.injection_rate,
+    # Until the driver has evaluated the global model, its accuracy is 0.
+    start_accuracy=-1.0,
+  )
+
+
+@functools.lru_cache(maxsize=4)
+def _compile(shapes: _Shapes) -> Compiled:
+  dataset = data_lib.load(shapes.dataset, shapes.data_dir, shapes.test_images)
+  function = registry.find("model", shapes.model, registry.GLOBAL_MODELS)
   model_fn = functools.partial(function, dataset.image_shape, dataset.num_classes)
-  model = registry.build("model", config.model, model_fn)
+  model = registry.build("model", shapes.model, model_fn)
   contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
-  if config.attack.startswith("ada"):
+  if shapes.attack.startswith("ada"):
     distance_aware.build(model)
-  return model_fn, contract
+  loss_fn = local_training.cross_entropy(contract.from_logits)
+  training = local_training.local_training(
+    local_training.build_optimizer("adam", shapes.learning_rate),
+    local_training.plain_gradient(loss_fn),
+    shapes.batch_size,
+    shapes.local_epochs,
+    keep_optimizer_state=False,
+  )
+  assumptions = aggregation.Assumptions(
+    shapes.clients_per_round, shapes.byzantine, shapes.norm_bound, shapes.noise_multiplier
+  )
+  example = label_flipping.Parameters(*label_flipping.one_target(dataset.num_classes, [0], 1))
+  federation = process.build_federation(
+    model_fn,
+    training,
+    _attack(shapes, example, contract.from_logits),
+    aggregation.build_aggregator(shapes.aggregator, assumptions),
+  )
+  evaluate = evaluation.build_evaluation(model_fn, loss_fn, dataset.test)
+  return Compiled(dataset, model_fn, federation, evaluate)
 
 
-def _attack(config: SemiTargetedConfig, parameters, from_logits: bool) -> attack_lib.ClientAttack:
+def _attack(shapes: _Shapes, parameters, from_logits: bool) -> attack_lib.ClientAttack:
   flipping = functools.partial(label_flipping.label_flipping, parameters)
-  boost = scaling.model_replacement(config.boost or config.clients_per_round)
+  boost = scaling.model_replacement(shapes.boost or shapes.clients_per_round)
   ada = functools.partial(distance_aware.distance_aware, parameters, from_logits=from_logits)
   attacks = {
     "none": attack_lib.honest,
@@ -135,51 +211,40 @@ def _attack(config: SemiTargetedConfig, parameters, from_logits: bool) -> attack
     "ada_full": functools.partial(ada, full_knowledge=True),
     "ada_partial": functools.partial(ada, full_knowledge=False),
   }
-  return attacks[config.attack]()
+  return attacks[shapes.attack]()
 
 
 def _sample(config: SemiTargetedConfig) -> loop.Sample:
   draw = tff.simulation.build_uniform_sampling_fn(
-    range(config.num_clients), random_seed=config.seed + 1
+    range(config.num_clients), random_seed=config.seed
   )
   return lambda round_number: [int(i) for i in draw(round_number, config.clients_per_round)]
 
 
-def _converged(config: SemiTargetedConfig, model_fn) -> keras_state.ModelWeights | None:
-  """The converged model of another run, if there is one to start from.
+def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
+  """Where another run converged, if this one starts there and has not begun.
 
   Raises:
-    ValueError: If it is not there, or of another shape.
+    ValueError: If it is not there, or of another federation.
   """
-  if config.start_from is None:
+  begun = config.resume and (pathlib.Path(config.resume) / CONVERGED).exists()
+  if config.start_from is None or begun:
     return None
-  path = pathlib.Path(config.start_from) / CONVERGED
+  folder = pathlib.Path(config.start_from)
   try:
-    weights = read_weights(path)
+    start = Converged.read(folder / CONVERGED)
+    other = program.load_config(SemiTargetedConfig, folder)
   except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-    raise ValueError(f"start_from: {path} cannot be read: {error}") from error
-  expected = keras_state.initial_weights(model_fn, 0)
-  shapes = [[w.shape for w in tf.nest.flatten(one)] for one in (weights, expected)]
+    raise ValueError(f"start_from: {folder / CONVERGED} cannot be read: {error}") from error
+  for name in ("dataset", "num_clients", "samples_per_client", "seed"):
+    if getattr(other, name) != getattr(config, name):
+      raise ValueError(
+        f"start_from: {folder} has {name}={getattr(other, name)}, not {getattr(config, name)}"
+      )
+  shapes = [
+    [w.shape for w in tf.nest.flatten(weights)]
+    for weights in (start.weights, keras_state.initial_weights(model_fn, 0))
+  ]
   if shapes[0] != shapes[1]:
-    raise ValueError(f"start_from: the weights in {path} are not those of model={config.model}")
-  return weights
-
-
-def write_weights(path: pathlib.Path, weights: keras_state.ModelWeights) -> None:
-  """Writes weights to a file, complete or not at all."""
-  temporary = path.with_suffix(".tmp.npz")
-  arrays = {
-    f"{kind}{i:04d}": np.asarray(array)
-    for kind, part in weights._asdict().items()
-    for i, array in enumerate(part)
-  }
-  np.savez_compressed(temporary, **arrays)
-  temporary.replace(path)
-
-
-def read_weights(path: pathlib.Path) -> keras_state.ModelWeights:
-  """Reads what `write_weights` has written."""
-  with np.load(path) as arrays:
-    return keras_state.ModelWeights(
-      *([arrays[n] for n in sorted(arrays) if n[:-4] == kind] for kind in keras_state.PARTS)
-    )
+    raise ValueError(f"start_from: the weights in {folder} are not those of model={config.model}")
+  return start

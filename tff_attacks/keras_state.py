@@ -13,7 +13,6 @@ from keras.src import backend
 
 ModelFn = Callable[[], tf.keras.Model]
 ModelWeights = tff.learning.models.ModelWeights
-PARTS = ("trainable", "non_trainable")
 
 
 def initial_weights(model_fn: ModelFn, seed: int) -> ModelWeights:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments import semi_targeted_config, semi_targeted_setup
+from experiments import semi_targeted_config, semi_targeted_run, semi_targeted_setup
 from experiments.options import ConfigError
 from experiments.semi_targeted_config import SemiTargetedConfig, check
 from tests import programs
@@ -25,7 +25,7 @@ def run(*arguments, **options):
 
 def config(**changes):
   options = {"num_clients": 6, "samples_per_client": 60, "clients_per_round": 4}
-  return SemiTargetedConfig(**options | changes)
+  return SemiTargetedConfig(**options | {"attacking_frequency": 0.5} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,10 @@ def test_leaves_its_results(finished):
   summary = json.loads((folder / "summary.json").read_text())
   assert len(metrics) == 6
   assert summary["best_ata"] == metrics["ata"].max()
-  assert summary["its_mta"] == metrics["mta"][metrics["ata"].fillna(-1).idxmax()]
+  best = metrics.loc[metrics["ata"].fillna(-1).idxmax()]
+  assert summary["its_mta"] == best["mta"]
+  assert summary["its_targets"] == {"2": best["target_2"]}
+  assert summary["not_finite"] == 0
   assert (metrics["max_ata"] >= metrics["ata"].fillna(0)).all()
   assert summary["malicious_clients_in_all"] == metrics["malicious_clients"].sum() > 0
   # ADA chooses another class than the source, once a compromised client is there.
@@ -53,12 +56,42 @@ def test_leaves_its_results(finished):
     Image.open(folder / "images" / f"{name}.png").verify()
 
 
-def test_converges_before_the_attack(finished):
-  folder, _ = finished
-  losses = pd.read_csv(folder / "convergence" / "metrics.csv")["test_loss"]
+def test_says_that_it_had_not_converged(finished):
+  folder, output = finished
   summary = json.loads((folder / "summary.json").read_text())
-  assert len(losses) == 6 or len(losses) - 1 - losses.idxmin() == 2
+  assert (summary["rounds_before_attack"], summary["converged"]) == (6, False)
+  assert len(pd.read_csv(folder / "convergence" / "metrics.csv")) == 6
+  assert "After 6 rounds (its loss was still falling), 3 of 6 clients" in output
   assert summary["before_attack"]["test_accuracy"] > 0.3
+
+
+def test_stops_when_it_has_converged(tmp_path):
+  result = run(
+    *SHORT[:-1], "learning_rate=0.05", "converge_rounds=200", "rounds=1", "attack=none",
+    f"output_dir={tmp_path}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  losses = pd.read_csv(tmp_path / "convergence" / "metrics.csv")["test_loss"]
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert summary["converged"]
+  assert summary["rounds_before_attack"] == len(losses) < 200
+  assert len(losses) - 1 - losses.idxmin() == 2
+  assert summary["malicious_norm"] is None  # Nobody is compromised.
+
+
+@pytest.mark.parametrize(
+  ("losses", "expected"),
+  [([], False), ([1.0], False), ([1.0, 0.9, 0.95], False), ([1.0, 0.9, 0.95, 0.92], True),
+   ([1.0, 1.0, 1.0], True), ([1.0, 1.1, 0.9], False)],
+)  # fmt: skip
+def test_has_converged(losses, expected):
+  assert semi_targeted_run.has_converged(losses, patience=2) is expected
+
+
+def test_the_target_of_a_round_is_that_of_most_adversaries():
+  assert semi_targeted_run.most_frequent(np.array([3, 7, 7, -1]), 5) == 7
+  assert semi_targeted_run.most_frequent(np.array([7, 3]), 5) == 3
+  assert semi_targeted_run.most_frequent(np.array([-1, -1]), 5) == 5
 
 
 def test_starts_from_the_converged_model_of_another_run(finished, tmp_path):
@@ -112,6 +145,7 @@ def test_killed_while_it_converges_and_while_it_attacks(finished, tmp_path):
   [
     ({"attacking_frequency": 1.5}, "attacking_frequency: must be 1 or less"),
     ({"attacking_frequency": 0.0}, "attacking_frequency: 0.0 is not allowed"),
+    ({"attacking_frequency": 0.2}, "attacking_frequency: 0.2 of 6 clients is no whole number"),
     ({"sources": [10]}, "sources: 10 is not a class of digits; allowed: 0 to 9"),
     ({"sources": [2, 2]}, "sources: a class is named twice"),
     ({"attack": "label_flipping", "target": 2}, "target: 2 is a source class"),
@@ -133,7 +167,7 @@ def test_bad_input_is_refused_by_name(changes, message):
   [
     ({"samples_per_client": 600}, "samples_per_client: 6 clients need 3600 images, the training"),
     ({"aggregator": "krum"}, "aggregator: krum needs 5 clients in a round if 1 may be malicious"),
-    ({"sources": [2], "samples_per_client": 1, "attacking_frequency": 0.2},
+    ({"sources": [2], "samples_per_client": 1, "attacking_frequency": 1 / 6},
      "sources: no compromised client holds class 2"),
     ({"start_from": "/nowhere"}, "start_from: /nowhere/converged.npz cannot be read"),
     ({"model": "none"}, "model: unknown 'none'; allowed: attacking_distance"),
@@ -144,10 +178,18 @@ def test_what_cannot_be_run_is_refused_by_name(changes, message):
     semi_targeted_setup.prepare(config(**changes))
 
 
-def test_a_model_of_another_shape_is_no_start(finished):
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"model": "attacking_distance_unpooled"}, "are not those of model=attacking_distance_unpool"),
+    ({"seed": 1}, "has seed=0, not 1"),
+    ({"samples_per_client": 50}, "has samples_per_client=60, not 50"),
+  ],
+)
+def test_another_federation_is_no_start(changes, message, finished):
   folder, _ = finished
-  with pytest.raises(ConfigError, match="are not those of model=attacking_distance_unpooled"):
-    semi_targeted_setup.prepare(config(model="attacking_distance_unpooled", start_from=str(folder)))
+  with pytest.raises(ConfigError, match=f"start_from: .* {message}"):
+    semi_targeted_setup.prepare(config(start_from=str(folder), **changes))
 
 
 def test_bad_input_leaves_nothing(tmp_path):
@@ -159,8 +201,8 @@ def test_bad_input_leaves_nothing(tmp_path):
 
 
 def test_who_is_compromised():
-  """As many as the frequency says, at least one; the same whatever the attack."""
-  for frequency, count in ((0.01, 1), (0.5, 3), (1.0, 6)):
+  """As many as the frequency says; the same whatever the attack."""
+  for frequency, count in ((0.5, 3), (1.0, 6)):
     assert semi_targeted_config.num_adversaries(config(attacking_frequency=frequency)) == count
   assert semi_targeted_config.num_adversaries(config(attack="none")) == 0
   setups = [

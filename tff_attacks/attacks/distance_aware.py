@@ -27,7 +27,7 @@ def distance_aware(
   """Builds ADA: it chooses targets, flips labels, trains and scales.
 
   Args:
-    parameters: Default parameters; `targets` do not count.
+    parameters: Default parameters; the `targets` stand as long as nothing better is known.
     full_knowledge: Whether images of all classes are used, or those of the sources only.
     from_logits: Whether the global model's outputs are logits.
 
@@ -45,7 +45,9 @@ def distance_aware(
     else:
       distances = gradient_norms(features, probabilities, data.labels, num_classes)
     nearest = tf.argmin(distances, axis=1, output_type=tf.int32)
-    return tf.where(state.parameters.sources, nearest, tf.range(num_classes))
+    # Whoever has no image of a source knows nothing of its distances.
+    known = tf.math.is_finite(tf.reduce_min(distances, axis=1))
+    return tf.where(state.parameters.sources & known, nearest, state.targets)
 
   return label_flipping.label_flipping(parameters, build, choose, scaling.train_and_scale)
 
@@ -54,11 +56,14 @@ def build(global_model: tf.keras.Model) -> Workspace:
   """Finds the last hidden layer.
 
   Raises:
-    ValueError: If the last layer is not fully connected.
+    ValueError: If the last layer is not fully connected, with logits or probabilities.
   """
   last = global_model.layers[-1]
   if not isinstance(last, tf.keras.layers.Dense):
     raise ValueError(f"model: ADA needs a Dense last layer, {last.name} is a {type(last).__name__}")
+  activation = tf.keras.activations.serialize(last.activation)
+  if activation not in ("linear", "softmax"):
+    raise ValueError(f"model: ADA needs a last layer with linear or softmax, not {activation}")
   features = tf.keras.Model(global_model.inputs, [last.input, global_model.outputs[0]])
   return Workspace(global_model, features)
 
@@ -99,17 +104,18 @@ def gradient_norms(
 
   Returns:
     float32 `[C, C]`, row = class of the images, column = assumed label; infinite on the
-    diagonal. A class without images has zeros.
+    diagonal and for a class without images.
   """
 
   def norms(label):
-    of_class = tf.cast(tf.equal(labels, label), tf.float32)[:, tf.newaxis]
-
-    def norm(assumed):
-      residual = probabilities - tf.one_hot(assumed, tf.shape(probabilities)[1])
-      return tf.norm(tf.matmul(of_class * features, residual, transpose_a=True))
-
-    return tf.map_fn(norm, tf.range(num_classes), fn_output_signature=tf.float32)
+    of_class = tf.equal(labels, label)
+    own = tf.boolean_mask(features, of_class)
+    kernel = tf.matmul(own, tf.boolean_mask(probabilities, of_class), transpose_a=True)
+    # The label takes the images' features from its own column alone.
+    without = tf.reduce_sum(kernel**2, axis=0)
+    with_label = tf.reduce_sum((kernel - tf.reduce_sum(own, axis=0)[:, tf.newaxis]) ** 2, axis=0)
+    squares = tf.reduce_sum(without) - without + with_label
+    return tf.where(tf.reduce_any(of_class), tf.sqrt(squares[:num_classes]), float("inf"))
 
   found = tf.map_fn(norms, tf.range(num_classes), fn_output_signature=tf.float32)
   return tf.where(_different(num_classes), found, float("inf"))

@@ -1,10 +1,12 @@
 """Label flipping: a client trains on images of source classes with the labels of targets.
 
+A client without images of any source trains as an honest one.
+
 What the adversary sends, and which targets it takes, are functions of their own: see
 `scaling` for train-and-scale and model replacement, `distance_aware` for ADA.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,11 +55,13 @@ ChooseTargets = Callable[[Any, State, attack.Context, Images], tf.Tensor]
 """(workspace, state, context, own data) -> int32 `[classes]`, the label for each source."""
 
 
-def one_pair(num_classes: int, source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-  """`sources` and `targets` of a single source class."""
+def one_target(
+  num_classes: int, sources: Collection[int], target: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """`sources` and `targets` of the parameters, all sources with the same target."""
   labels = np.arange(num_classes, dtype=np.int32)
-  sources = labels == source
-  return sources, np.where(sources, np.int32(target), labels)
+  chosen = np.isin(labels, list(sources))
+  return chosen, np.where(chosen, np.int32(target), labels)
 
 
 def given_targets(workspace, state, context, data):
@@ -99,7 +103,8 @@ def label_flipping(
 
   def attack_round(workspace, state, context, data, seed):
     state = state._replace(targets=choose_targets(workspace, state, context, data))
-    return state, flip(data, state, seed)
+    has_source = tf.reduce_any(tf.gather(state.parameters.sources, data.labels))
+    return tf.cond(has_source, lambda: (state, flip(data, state, seed)), lambda: (state, data))
 
   def poison_started(workspace, state, context, data, train, update, seed):
     return tf.cond(

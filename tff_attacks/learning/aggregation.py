@@ -1,5 +1,6 @@
 """How the server combines the clients' updates: TFF aggregation factories by name."""
 
+import collections
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,6 +29,40 @@ class _NonemptyMeanFactory(tff.aggregators.WeightedAggregationFactory):
     )
     def next_fn(state, value, weight):
       return inner.next(state, value, tff.federated_map(has_any, weight))
+
+    return tff.templates.AggregationProcess(inner.initialize, next_fn)
+
+
+class _RefusingFactory(tff.aggregators.WeightedAggregationFactory):
+  """Sets updates whose norm is not finite to zero, and their weights, and counts them.
+
+  The measurements are `not_finite`, int32, and the inner factory's as `inner`.
+  """
+
+  def __init__(self, inner: tff.aggregators.WeightedAggregationFactory):
+    self._inner = inner
+
+  def create(self, value_type, weight_type):
+    inner = self._inner.create(value_type, weight_type)
+
+    @tff.tensorflow.computation(value_type, weight_type)
+    def refuse(value, weight):
+      finite = tf.math.is_finite(tf.linalg.global_norm(tf.nest.flatten(value)))
+      value = tf.nest.map_structure(lambda v: tf.where(finite, v, tf.zeros_like(v)), value)
+      return value, tf.where(finite, weight, tf.zeros_like(weight)), tf.cast(~finite, tf.int32)
+
+    @tff.federated_computation(
+      inner.initialize.type_signature.result,
+      tff.FederatedType(value_type, tff.CLIENTS),
+      tff.FederatedType(weight_type, tff.CLIENTS),
+    )
+    def next_fn(state, value, weight):
+      value, weight, refused = tff.federated_map(refuse, (value, weight))
+      output = inner.next(state, value, weight)
+      measurements = tff.federated_zip(
+        collections.OrderedDict(not_finite=tff.federated_sum(refused), inner=output.measurements)
+      )
+      return tff.templates.MeasuredProcessOutput(output.state, output.result, measurements)
 
     return tff.templates.AggregationProcess(inner.initialize, next_fn)
 
@@ -64,7 +99,7 @@ RULES: dict[str, Callable[[Assumptions], robust.Rule]] = {
 AGGREGATORS: dict[str, Callable[[Assumptions], tff.aggregators.AggregationFactory]] = {
   "mean": lambda server: tff.aggregators.UnweightedMeanFactory(),
   "nonempty_mean": lambda server: _NonemptyMeanFactory(),
-  "examples_weighted_mean": lambda server: tff.aggregators.MeanFactory(),
+  "examples_weighted_mean": lambda server: tff.aggregators.MeanFactory(no_nan_division=True),
   "norm_clipping": lambda server: _clipped_mean(server.norm_bound),
   "adaptive_norm_clipping": lambda server: _clipped_mean(_median_norm(server.norm_bound)),
   "dp": lambda server: clients.fixed_clipping(
@@ -85,11 +120,14 @@ def build_aggregator(
 
   Args:
     name: One of `NAMES`.
-    server: What it assumes; nothing, if not given, as the plain means do.
+    server: What it assumes, and that an update whose norm is not finite is refused: a rule does
+      not see it, elsewhere it counts as zero, without weight. If not given, it assumes nothing
+      and refuses nothing.
 
   Raises:
     ValueError: If the name is unknown, or the guarantee of a robust rule would not hold.
   """
+  refuses = server is not None
   server = server or Assumptions(clients_per_round=1)
   if name in RULES:
     rule = RULES[name](server)
@@ -99,14 +137,14 @@ def build_aggregator(
         f"aggregator: {name} needs {least} clients in a round if {server.byzantine} may be "
         f"malicious, there are {server.clients_per_round}"
       )
-    factory = robust.RobustFactory(rule, server.byzantine)
-  elif name in AGGREGATORS:
+    return tff.aggregators.as_weighted_aggregator(robust.RobustFactory(rule, server.byzantine))
+  if name in AGGREGATORS:
     factory = AGGREGATORS[name](server)
   else:
     raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(NAMES)}")
   if isinstance(factory, tff.aggregators.UnweightedAggregationFactory):
     factory = tff.aggregators.as_weighted_aggregator(factory)
-  return factory
+  return _RefusingFactory(factory) if refuses else factory
 
 
 def _clipped_mean(norm):

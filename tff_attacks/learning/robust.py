@@ -1,8 +1,8 @@
 """Byzantine-robust aggregation: rules that see each client's update.
 
 A rule is a pure function of the updates as one matrix; one factory gathers them on the
-server and tells which clients were kept. An update that is not finite is refused before any
-rule sees it.
+server and tells which clients were kept. An update whose norm is not finite is refused before
+any rule sees it.
 """
 
 import collections
@@ -236,7 +236,7 @@ class RobustFactory(tff.aggregators.UnweightedAggregationFactory):
 def apply(
   rule: Rule, updates: tf.Tensor, byzantine: int, last: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """Applies a rule to the updates that are finite.
+  """Applies a rule to the updates of finite norm.
 
   Args:
     rule: The rule.
@@ -245,10 +245,10 @@ def apply(
     last: float32 `[parameters]`, the last aggregate.
 
   Returns:
-    The aggregate, float32 `[parameters]`, zero if no update is finite; who was kept, bool
-    `[clients]`; whose update is finite, bool `[clients]`.
+    The aggregate, float32 `[parameters]`, zero if no norm is finite; who was kept, bool
+    `[clients]`; whose norm is finite, bool `[clients]`.
   """
-  finite = tf.reduce_all(tf.math.is_finite(updates), axis=1)
+  finite = tf.math.is_finite(tf.norm(updates, axis=1))
   refused = tf.reduce_sum(tf.cast(~finite, tf.int32))
   aggregate, kept = tf.cond(
     tf.reduce_any(finite),

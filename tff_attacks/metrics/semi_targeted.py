@@ -1,6 +1,7 @@
 """How far images of a source class are taken for others, from a confusion matrix.
 
-A confusion matrix is int `[outputs, outputs]`, row = true class, column = prediction.
+A confusion matrix is int `[outputs, outputs]`, row = true class, column = prediction. ts-ATA
+(Eq. 4) is `classification.attack_accuracy`.
 Source: Semi-Targeted Model Poisoning Attack on Federated Learning via Backward Error
 Analysis, III.C and IV.B.
 """
@@ -16,14 +17,11 @@ def main_task_accuracy(confusion: np.ndarray, sources: Collection[int]) -> float
   return float(np.diag(confusion)[others].sum() / confusion[others].sum())
 
 
-def adversary_task_accuracy(confusion: np.ndarray, source: int, target: int) -> float:
-  """ts-ATA: the share of the source class's images that is called the target (Eq. 4)."""
-  return float(confusion[source, target] / confusion[source].sum())
-
-
-def max_adversary_task_accuracy(confusion: np.ndarray, source: int) -> tuple[float, int]:
+def max_adversary_task_accuracy(
+  confusion: np.ndarray, source: int, num_classes: int
+) -> tuple[float, int]:
   """max-ATA: the highest ts-ATA over all other classes, and its class (Eq. 8)."""
-  shares = confusion[source] / confusion[source].sum()
+  shares = confusion[source, :num_classes] / confusion[source].sum()
   shares[source] = -1
   target = int(shares.argmax())
   return float(shares[target]), target

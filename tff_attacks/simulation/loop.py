@@ -46,11 +46,13 @@ class Progress(NamedTuple):
     server: The server's state.
     clients: The clients' states, by index.
     rounds: Number of completed rounds.
+    interrupted: Whether the user asked to stop.
   """
 
   server: ServerState
   clients: list[ClientState]
   rounds: int
+  interrupted: bool = False
 
 
 def restore(
@@ -97,7 +99,7 @@ def simulate(
   Returns:
     The last state; `rounds` is below `num_rounds` if it was interrupted or is finished.
   """
-  server, clients, first = progress
+  server, clients, first, _ = progress
   clients = list(clients)
   completed = first
   with (
@@ -126,7 +128,7 @@ def simulate(
         checkpoints.save((server, clients), completed)
       if done:
         break
-  return Progress(server, clients, completed)
+  return Progress(server, clients, completed, bool(interrupted))
 
 
 @contextlib.contextmanager

@@ -6,10 +6,12 @@ config.yaml  metrics.csv  events/  checkpoints/  images/  summary.json
 import asyncio
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 from typing import Any
 
+import numpy as np
 import tensorflow_federated as tff
 
 _PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "keras", "numpy")
@@ -54,10 +56,17 @@ class Results:
     asyncio.run(tff.program.GroupingReleaseManager(managers).release(values, round_number))
 
   def write_json(self, name: str, values: dict[str, Any]) -> None:
-    """Writes `<name>.json`, replacing it in one step."""
+    """Writes `<name>.json`, replacing it in one step; what is not a finite number is null."""
     path = self.folder / f"{name}.json"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+  def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
+    """Writes `<name>.npz`, complete or not at all."""
+    path = self.folder / f"{name}.npz"
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(temporary, **arrays)
     temporary.replace(path)
 
 
@@ -74,6 +83,14 @@ def create(folder: str | os.PathLike[str], config_yaml: str) -> Results:
   (path / "images").mkdir(parents=True, exist_ok=True)
   (path / "config.yaml").write_text(config_yaml)
   return Results(path)
+
+
+def _finite(values: Any) -> Any:
+  if isinstance(values, dict):
+    return {name: _finite(value) for name, value in values.items()}
+  if isinstance(values, list):
+    return [_finite(value) for value in values]
+  return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def environment(process_ids: list[int]) -> dict[str, Any]:

@@ -33,8 +33,12 @@ def test_a_class_without_images_is_infinitely_far():
   assert np.isfinite(found[0, [1, 2, 4]]).all()
 
 
-def test_gradient_norms_are_those_of_the_gradient_tape():
-  model = tf.keras.Sequential([tf.keras.layers.Input([6]), tf.keras.layers.Dense(5)])
+@pytest.mark.parametrize("outputs_beyond", [0, 1])
+def test_gradient_norms_are_those_of_the_gradient_tape(outputs_beyond):
+  """Also of a model with an output for generated images, which is no label to assume."""
+  model = tf.keras.Sequential(
+    [tf.keras.layers.Input([6]), tf.keras.layers.Dense(5 + outputs_beyond)]
+  )
   features, labels = features_of_five()
   found = distance_aware.gradient_norms(features, tf.nn.softmax(model(features)), labels, 5)
   for source in range(5):
@@ -49,6 +53,16 @@ def test_gradient_norms_are_those_of_the_gradient_tape():
       if source == assumed:
         expected = np.inf
       assert float(found[source, assumed]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_gradient_norms_of_a_class_without_images_are_infinite():
+  features, labels = features_of_five()
+  probabilities = np.full([len(labels), 5], 0.2, np.float32)
+  found = distance_aware.gradient_norms(
+    features, probabilities, np.where(labels == 3, 2, labels), 5
+  )
+  assert np.isinf(found[3]).all()
+  assert np.isfinite(np.delete(found[0], 0)).all()
 
 
 PIXELS = np.array([-0.9, 0.2, 0.5], np.float32)
@@ -86,7 +100,7 @@ WEIGHTS = keras_state.ModelWeights(
 @pytest.mark.parametrize("full_knowledge", [True, False])
 def test_chooses_the_nearest_class(full_knowledge, from_logits):
   """And flips the labels to it, whatever target is given."""
-  sources, targets = label_flipping.one_pair(3, 1, 0)
+  sources, targets = label_flipping.one_target(3, [1], 0)
   parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
   made = distance_aware.distance_aware(parameters, full_knowledge, from_logits)
   state, data = poison(
@@ -97,7 +111,7 @@ def test_chooses_the_nearest_class(full_knowledge, from_logits):
 
 
 def test_partial_knowledge_needs_images_of_the_source_only():
-  sources, targets = label_flipping.one_pair(3, 1, 0)
+  sources, targets = label_flipping.one_target(3, [1], 0)
   parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
   images = bright_images()
   of_source = Images(*(part[images.labels == 1] for part in images))
@@ -106,6 +120,37 @@ def test_partial_knowledge_needs_images_of_the_source_only():
     weights=WEIGHTS, model_fn=brightness_model,
   )  # fmt: skip
   assert state.targets.numpy().tolist() == [0, 2, 2]
+
+
+@pytest.mark.parametrize("full_knowledge", [True, False])
+def test_several_sources_have_targets_of_their_own(full_knowledge):
+  parameters = label_flipping.Parameters(
+    np.array([True, False, True]), np.array([0, 1, 2], np.int32), start_accuracy=-1.0
+  )
+  made = distance_aware.distance_aware(parameters, full_knowledge, True)
+  state, data = poison(made, bright_images(), weights=WEIGHTS, model_fn=brightness_model)
+  assert state.targets.numpy().tolist() == [1, 1, 1]
+  assert set(np.asarray(data.labels).tolist()) == {1}
+
+
+@pytest.mark.parametrize("full_knowledge", [True, False])
+def test_without_images_of_the_source_nothing_is_chosen(full_knowledge):
+  parameters = label_flipping.Parameters(
+    *label_flipping.one_target(3, [1], -1), start_accuracy=-1.0
+  )
+  images = bright_images()
+  others = Images(*(part[images.labels != 1] for part in images))
+  made = distance_aware.distance_aware(parameters, full_knowledge, True)
+  state, data = poison(made, others, weights=WEIGHTS, model_fn=brightness_model)
+  assert state.targets.numpy().tolist() == [0, -1, 2]
+  np.testing.assert_array_equal(data.labels, others.labels)
+
+
+def test_a_last_layer_with_another_activation_is_refused():
+  layers = tf.keras.layers
+  model = tf.keras.Sequential([layers.Input([4]), layers.Dense(3, activation="sigmoid")])
+  with pytest.raises(ValueError, match="linear or softmax, not sigmoid"):
+    distance_aware.build(model)
 
 
 def test_a_model_without_a_dense_end_is_refused():

@@ -67,6 +67,20 @@ def test_in_the_federated_process(name, updates, tff_runtime):
     np.testing.assert_allclose(measurements["norms"], norms, rtol=1e-4)
 
 
+@pytest.mark.parametrize("bad", [np.nan, 2e38])
+@pytest.mark.parametrize("name", aggregation.NAMES)
+def test_updates_whose_norm_is_not_finite_are_refused_and_counted(name, bad):
+  factory = aggregation.build_aggregator(name, SERVER)
+  aggregator = factory.create(tff.TensorType(np.float32, [2]), tff.TensorType(np.float32))
+  values = list(np.random.default_rng(0).normal(size=[CLIENTS, 2], scale=0.1).astype(np.float32))
+  values[3] = np.array([bad, 0], np.float32)
+  with in_process.in_process():
+    output = aggregator.next(aggregator.initialize(), values, [1.0] * CLIENTS)
+  assert output.measurements["not_finite"] == 1
+  assert np.isfinite(output.result).all()
+  assert np.linalg.norm(output.result) < 0.3
+
+
 def test_the_adaptive_norm_follows_the_median():
   factory = aggregation.build_aggregator("adaptive_norm_clipping", SERVER)
   aggregator = factory.create(tff.TensorType(np.float32, [1]), tff.TensorType(np.float32))
