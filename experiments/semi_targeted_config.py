@@ -103,6 +103,11 @@ class SemiTargetedConfig(runtime_options.RuntimeOptions):
   )
 
 
+def needs_target(attack: str) -> bool:
+  """Whether an attack takes the target that it is given; ADA chooses its own."""
+  return attack != "none" and not attack.startswith("ada")
+
+
 def num_adversaries(config: SemiTargetedConfig) -> int:
   """How many clients are compromised; none if nobody attacks."""
   if config.attack == "none":
@@ -129,7 +134,7 @@ def check(config: SemiTargetedConfig) -> None:
     raise ConfigError("sources: a class is named twice")
   if len(config.sources) == num_classes:
     raise ConfigError("sources: leave a class out, MTA is the accuracy on the others")
-  if config.target in config.sources and not config.attack.startswith("ada"):
+  if config.target in config.sources and needs_target(config.attack):
     raise ConfigError(f"target: {config.target} is a source class")
   if config.attacking_frequency > 1:
     raise ConfigError("attacking_frequency: must be 1 or less")

@@ -159,7 +159,8 @@ def _prepare(config: SemiTargetedConfig) -> Setup:
 
 def _parameters(num_classes: int, config: SemiTargetedConfig) -> label_flipping.Parameters:
   # ADA has none until it has chosen.
-  target = NO_TARGET if config.attack.startswith("ada") else config.target
+  chooses = config.attack.startswith("ada")
+  target = NO_TARGET if chooses else config.target
   return label_flipping.Parameters(
     *label_flipping.one_target(num_classes, config.sources, target),
     config.injection_rate,
@@ -227,7 +228,7 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
   Raises:
     ValueError: If it is not there, or of another federation.
   """
-  begun = config.resume and (pathlib.Path(config.resume) / CONVERGED).exists()
+  begun = config.output_dir and (pathlib.Path(config.output_dir) / CONVERGED).exists()
   if config.start_from is None or begun:
     return None
   folder = pathlib.Path(config.start_from)

@@ -178,6 +178,12 @@ def test_what_cannot_be_run_is_refused_by_name(changes, message):
     semi_targeted_setup.prepare(config(**changes))
 
 
+def test_once_begun_it_needs_its_start_no_more(finished):
+  folder, _ = finished
+  begun = config(start_from="/nowhere", output_dir=str(folder))
+  assert semi_targeted_setup.prepare(begun).start is None
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
