@@ -39,7 +39,7 @@ class SemiTargetedSweepConfig(LaunchOptions, SemiTargetedConfig):
     choices=[attack for attack in ATTACKS if attack != "none"],
   )
   targets: list[int] = option(
-    [], "Targets of attacks that do not choose their own; none means every other class.", at_least=0
+    [], "Targets of attacks that do not choose their own; none means every other class."
   )
   frequencies: list[float] = option([0.01, 0.05, 0.1], "Shares of compromised clients.", above=0)
   aggregators: list[str] = option(["mean"], "Defences.", choices=AGGREGATORS)

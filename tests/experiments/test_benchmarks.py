@@ -45,6 +45,7 @@ def assert_summarises(table, seconds, reference="in_process"):
     assert row["min_s"] <= row["median_s"] <= row["max_s"]
 
 
+@pytest.mark.slow
 def test_round(tmp_path):
   checkout, folder = tmp_path / "checkout", tmp_path / "results"
   (checkout / "experiments").mkdir(parents=True)
@@ -69,6 +70,7 @@ def test_round(tmp_path):
   assert "share_of_matmul" in output
 
 
+@pytest.mark.slow
 def test_runtime(tmp_path):
   folder = tmp_path / "results"
   output = run(

@@ -132,6 +132,7 @@ def test_same_config_and_seed_same_numbers(short, finished, tmp_path):
   assert_same_numbers(finished[0], tmp_path)
 
 
+@pytest.mark.slow
 def test_killed_with_its_newest_checkpoint_damaged_and_resumed(short, finished, tmp_path):
   program = start(*short, f"output_dir={tmp_path}")
   wait_for_checkpoint(tmp_path, random.randint(2, 4))
@@ -217,8 +218,11 @@ def batch_norm_model(image_shape, num_classes):
 @pytest.mark.parametrize(
   "arguments",
   [
-    ["model=tests.experiments.test_crpa:batch_norm_model", "discriminator_learning_rate=0",
-     "alpha=0.3", "aggregator=examples_weighted_mean", "free_rider=true"],
+    pytest.param(
+      ["model=tests.experiments.test_crpa:batch_norm_model", "discriminator_learning_rate=0",
+       "alpha=0.3", "aggregator=examples_weighted_mean", "free_rider=true"],
+      marks=pytest.mark.slow,
+    ),
     ["attack=none", "partition=shards", "warm_up_epochs=2", "optimizer=sgd"],
     pytest.param(
       ["adversary=original", "poison=0", "reconstruct=3", "generated_label=random",
@@ -229,7 +233,10 @@ def batch_norm_model(image_shape, num_classes):
     pytest.param(
       ["privacy=microbatches", "microbatches=2", "noise_multiplier=0.3"], marks=pytest.mark.slow
     ),
-    ["privacy=clients", "clipping=adaptive", "noise_multiplier=1.5", "delta=0.01"],
+    pytest.param(
+      ["privacy=clients", "clipping=adaptive", "noise_multiplier=1.5", "delta=0.01"],
+      marks=pytest.mark.slow,
+    ),
   ],
   ids=["own model", "control", "original", "records", "microbatches", "clients"],
 )  # fmt: skip

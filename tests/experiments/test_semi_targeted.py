@@ -65,6 +65,7 @@ def test_says_that_it_had_not_converged(finished):
   assert summary["before_attack"]["test_accuracy"] > 0.3
 
 
+@pytest.mark.slow
 def test_stops_when_it_has_converged(tmp_path):
   result = run(
     *SHORT[:-1], "learning_rate=0.05", "converge_rounds=200", "rounds=1", "attack=none",

@@ -79,6 +79,7 @@ def test_tables_stand_beside_the_published_values():
   assert "0.191" not in "\n".join(semi_targeted_tables.describe(pd.DataFrame(rows()), [1]))
 
 
+@pytest.mark.slow
 def test_a_sweep(tmp_path):
   result = programs.run(
     "semi_targeted_sweep", "num_clients=6", "samples_per_client=60", "clients_per_round=5",

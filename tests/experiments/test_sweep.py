@@ -123,6 +123,7 @@ def test_aaa_without_attack_is_that_of_a_run_without_attack(finished, tmp_path):
   assert summary.loc["crpa-reconstruct3-poison8-seed0", "no_attack"] == pytest.approx(alone)
 
 
+@pytest.mark.slow
 def test_runs_that_share_a_trace_equal_runs_of_their_own(finished, tmp_path):
   folder, _ = finished
   result = run("crpa", *SHORT, "reconstruct=3", "poison=8", "seed=1", f"output_dir={tmp_path}")
@@ -153,6 +154,7 @@ for index in (0, 1):
 """
 
 
+@pytest.mark.slow
 def test_chunks_in_one_process_share_their_traces(finished, tmp_path):
   folder, _ = finished
   names = [f"crpa-reconstruct{g}-poison{t}-seed{s}" for g, t, s in ((0, 6, 0), (3, 8, 1))]

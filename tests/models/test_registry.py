@@ -31,7 +31,7 @@ def test_recognises_logits_and_the_additional_class():
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("other", "unknown 'other'; allowed: crpa, information_stealing, or package"),
+    ("other", "unknown 'other'; allowed: attacking_distance, .* crpa"),
     ("no.such.module:f", "cannot be imported"),
     ("models.crpa:nothing", "cannot be imported"),
     ("models.crpa:NOISE_SIZE", "is no function"),

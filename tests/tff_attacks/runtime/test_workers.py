@@ -138,6 +138,7 @@ def test_a_worker_killed_in_mid_round_is_dropped_and_nothing_is_lost(tmp_path, c
     second.kill()
 
 
+@pytest.mark.slow
 def test_rounds_with_a_worker_killed_in_the_second_equal_undisturbed_ones(
   federation, monkeypatch, caplog
 ):
