@@ -153,7 +153,7 @@ class Observer:
         real=test.images[test.labels == config.reconstruct][:_JUDGED],
       )
       quality = pd.read_csv(folder / "reconstruction.csv").iloc[-1].drop("round")
-      summary["reconstruction"] = quality.to_dict() | {"judge_accuracy": self._judge.accuracy}
+      summary["reconstruction"] = quality.to_dict() | self._judge.about(config.reconstruct)
     plots.draw_all(folder, config.reconstruct, config.poison)
     return summary
 
@@ -182,9 +182,8 @@ def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
   return (
     f"Client {split.adversary}, which {f'held {held} images' if held else 'never held any image'} "
     f"of class {source}, {'' if success else 'tried to '}reconstruct{'ed' if success else ''} it: "
-    f"an independent classifier recognises {quality['recognised']:.0%} of its images, their mean "
-    f"correlates {quality['correlation']:.2f} with the class (with any other at most "
-    f"{quality['other_correlation']:.2f}), diversity {quality['diversity']:.2f}; meanwhile "
-    + called
-    + "."
+    f"an independent classifier recognises {quality['recognised']:.0%} of its images (of noise "
+    f"{quality['recognised_noise']:.0%}), their mean correlates {quality['correlation']:.2f} with "
+    f"the class (with any other at most {quality['other_correlation']:.2f}), diversity "
+    f"{quality['diversity']:.2f}; meanwhile " + called + "."
   )

@@ -277,7 +277,7 @@ class Observer:
       summary["reconstruction"]["lowest_distance"] = quality["distance"].min()
       summary["reconstruction"]["best_recognised"] = quality["recognised"].max()
       summary["reconstruction"]["mean_recognised"] = quality["recognised"].mean()
-      summary["reconstruction"]["judge_accuracy"] = self._judge.accuracy
+      summary["reconstruction"] |= self._judge.about(config.target)
       test = self._setup.dataset.test
       np.savez_compressed(
         folder / "reconstructions.npz",
@@ -306,8 +306,8 @@ class Observer:
     return (
       f"A client without data attacked from round {int(started) + 1} on, when {why}: of its images "
       f"of class {config.target} an independent classifier recognises "
-      f"{quality['recognised']:.0%} (in the mean of all rounds {quality['mean_recognised']:.0%}), "
-      f"their mean "
+      f"{quality['recognised']:.0%} (in the mean of all rounds {quality['mean_recognised']:.0%}, "
+      f"of noise {quality['recognised_noise']:.0%}), their mean "
       f"correlates {quality['correlation']:.2f} with the class (with any other at most "
       f"{quality['other_correlation']:.2f}), and their distance to it went from "
       f"{quality['first_distance']:.2f} to {quality['distance']:.2f}; test accuracy was "

@@ -154,7 +154,8 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
   if control is not None:
     row["no_attack"] = _average_attack_accuracy(control, config.reconstruct, config.poison)
   quality = summary.get("reconstruction", {})
-  for name in ("recognised", "correlation", "other_correlation", "distance_ratio", "diversity"):
+  names = ("recognised", "recognised_noise", "correlation", "other_correlation", "distance_ratio")
+  for name in (*names, "diversity"):
     row[name] = quality.get(name, np.nan)
   for name in ("noise_multiplier", "epsilon", "epsilon_poisson"):
     row[name] = summary.get(name, np.nan)

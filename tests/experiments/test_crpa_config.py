@@ -225,7 +225,8 @@ def test_the_sentence_is_true(changes, started, recognised, held, expected):
   table = np.zeros([3, 10], int)
   table[2, 4] = held
   names = ("best_attack_accuracy", "average_attack_accuracy", "best_test_accuracy", "test_accuracy")
-  quality = {"recognised": recognised, "correlation": 0.8, "other_correlation": 0.5, "diversity": 1}
+  quality = {"recognised": recognised, "correlation": 0.8, "other_correlation": 0.5, "diversity": 1,
+             "recognised_noise": 0.1}  # fmt: skip
   summary = dict.fromkeys(names, 0.9) | {
     "attack_started": started,
     "reconstruction": quality,
