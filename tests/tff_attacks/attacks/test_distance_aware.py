@@ -5,8 +5,9 @@ import tensorflow as tf
 from tests import tiny
 from tests.tiny import poison
 from tff_attacks import keras_state
-from tff_attacks.attacks import distance_aware, label_flipping
+from tff_attacks.attacks import distance_aware, label_flipping, scaling
 from tff_attacks.data.datasets import Images
+from tff_attacks.learning import aggregation, process
 
 
 def features_of_five(seed=0, units=6, count=40):
@@ -158,3 +159,30 @@ def test_a_model_without_a_dense_end_is_refused():
   model = tf.keras.Sequential([layers.Input([4]), layers.Dense(3), layers.ReLU()])
   with pytest.raises(ValueError, match=r"ADA needs a Dense last layer, .* is a ReLU"):
     distance_aware.build(model)
+
+
+@pytest.mark.parametrize("full_knowledge", [True, False])
+def test_equals_train_and_scale_with_the_target_that_it_chooses(full_knowledge, tff_runtime):
+  """So that a table may take one run for the other as long as the target stays."""
+  del tff_runtime
+  chosen = label_flipping.Parameters(*label_flipping.one_target(3, [1], 2), start_accuracy=-1.0)
+  unknown = label_flipping.Parameters(*label_flipping.one_target(3, [1], -1), start_accuracy=-1.0)
+  attacks = (
+    label_flipping.label_flipping(chosen, poison_update=scaling.train_and_scale),
+    distance_aware.distance_aware(unknown, full_knowledge, from_logits=True),
+  )
+  results = []
+  for made in attacks:
+    federation = process.build_federation(
+      brightness_model, tiny.training(), made, aggregation.build_aggregator("mean")
+    )
+    server = federation.initial_server(WEIGHTS)
+    clients = [
+      federation.initial_client(0, i, made.parameters if i == 0 else None) for i in range(2)
+    ]
+    data = [bright_images(), tiny.images(1, 9)]
+    for _ in range(3):
+      server, clients, _ = federation.process.next(server, list(clients), data)
+    assert np.asarray(clients[0].attack.targets)[0].tolist() == [0, 2, 2]
+    results.append(server.weights)
+  tf.nest.map_structure(np.testing.assert_array_equal, *results)
