@@ -82,7 +82,7 @@ def test_tables_stand_beside_the_published_values():
 @pytest.mark.slow
 def test_a_sweep(tmp_path):
   result = programs.run(
-    "semi_targeted_sweep", "num_clients=6", "samples_per_client=60", "clients_per_round=5",
+    "semi_targeted_sweep", "preset=quick", "num_clients=6", "samples_per_client=60", "clients_per_round=5",
     "converge_rounds=3", "rounds=3", "attacks=[train_and_scale,ada_full]", "targets=[3]",
     "frequencies=[0.5]", "aggregators=[mean,coordinate_median]", "repetitions=1",
     f"output_dir={tmp_path}",
@@ -110,7 +110,9 @@ def test_a_sweep(tmp_path):
 def test_bad_input_ends_with_2_and_leaves_nothing(arguments, message, tmp_path):
   folder = tmp_path / "results"
   frequencies = [] if "frequencies" in arguments[0] else ["frequencies=[0.5]"]
-  result = programs.run("semi_targeted_sweep", *frequencies, *arguments, f"output_dir={folder}")
+  result = programs.run(
+    "semi_targeted_sweep", "preset=quick", *frequencies, *arguments, f"output_dir={folder}"
+  )
   assert result.returncode == 2, result.stderr
   assert message in result.stderr
   assert not folder.exists()
