@@ -84,7 +84,8 @@ def test_a_sweep(tmp_path):
   result = programs.run(
     "semi_targeted_sweep", "preset=quick", "num_clients=6", "samples_per_client=60",
     "clients_per_round=5", "converge_rounds=3", "rounds=3",
-    "attacks=[train_and_scale,ada_full]", "targets=[3]", "frequencies=[0.5]", "aggregators=[mean,coordinate_median]", "repetitions=1",
+    "attacks=[train_and_scale,ada_full]", "targets=[3]", "frequencies=[0.5]",
+    "aggregators=[mean,coordinate_median]", "repetitions=1",
     f"output_dir={tmp_path}",
   )  # fmt: skip
   assert result.returncode == 0, result.stderr + (tmp_path / "log.txt").read_text()
