@@ -139,7 +139,7 @@ def check(config: SemiTargetedConfig) -> None:
   if config.attacking_frequency > 1:
     raise ConfigError("attacking_frequency: must be 1 or less")
   count = config.attacking_frequency * config.num_clients
-  if abs(count - round(count)) > 1e-6:
+  if config.attack != "none" and abs(count - round(count)) > 1e-6:
     raise ConfigError(
       f"attacking_frequency: {config.attacking_frequency} of {config.num_clients} clients is no "
       "whole number"
