@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from experiments import privacy_options, runtime_options
-from experiments.options import ConfigError, option, validate
-from tff_attacks.data import datasets
+from experiments import privacy_options, run_options
+from experiments.options import ConfigError, option
 from tff_attacks.data import partition as partition_lib
 
 SUMMARY = """\
@@ -19,7 +18,7 @@ INJECTED = ("noise", "other_class", "real")
 
 
 @dataclasses.dataclass
-class CRPAConfig(privacy_options.PrivacyOptions, runtime_options.RuntimeOptions):
+class CRPAConfig(privacy_options.PrivacyOptions, run_options.RunOptions):
   """Options of `python -m experiments.crpa`."""
 
   preset: str = option(
@@ -28,11 +27,7 @@ class CRPAConfig(privacy_options.PrivacyOptions, runtime_options.RuntimeOptions)
     "small on MNIST-sized data, paper is the published setting.",
     choices=("quick", "small", "paper"),
   )
-  # The data and who holds it.
-  dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
-  data_dir: str | None = option(
-    None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
-  )
+  # Who holds what.
   num_clients: int = option(10, "Clients; all take part in every round.", at_least=2)
   partition: str = option(
     "dirichlet",
@@ -130,19 +125,7 @@ class CRPAConfig(privacy_options.PrivacyOptions, runtime_options.RuntimeOptions)
     "generator's loss; 0 is the published attack.",
     at_least=0,
   )
-  # The run.
-  seed: int = option(0, "Same config and seed, same result.", at_least=0)
-  test_images: int = option(
-    0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
-  )
   image_every: int = option(5, "Rounds between two pictures with their scores.", at_least=1)
-  checkpoint_every: int = option(5, "Rounds between two checkpoints.", at_least=1)
-  output_dir: str | None = option(
-    None, "Results folder, new or empty; null is results/crpa/<date and time>."
-  )
-  resume: str | None = option(
-    None, "Results folder of an unfinished run to go on with; every other option is its own."
-  )
 
 
 def check(config: CRPAConfig) -> None:
@@ -151,16 +134,10 @@ def check(config: CRPAConfig) -> None:
   Raises:
     ConfigError: If a value, or a combination, cannot be run.
   """
-  validate(config)
-  runtime_options.check(config)
+  run_options.check(config)
   privacy_options.check(config)
-  num_classes = datasets.NUM_CLASSES[config.dataset]
   for field in ("reconstruct", "poison"):
-    if getattr(config, field) >= num_classes:
-      raise ConfigError(
-        f"{field}: {getattr(config, field)} is not a class of {config.dataset}; allowed: 0 to "
-        f"{num_classes - 1}"
-      )
+    run_options.check_classes(config, field, [getattr(config, field)])
   if config.reconstruct == config.poison:
     raise ConfigError(f"poison: must differ from reconstruct, both are {config.poison}")
   if config.alpha and config.partition != "dirichlet":
@@ -177,8 +154,6 @@ def check(config: CRPAConfig) -> None:
     raise ConfigError(f"num_adversaries: must be below num_clients, {config.num_clients}")
   if config.adversary == "original" and config.num_adversaries > 1:
     raise ConfigError("num_adversaries: adversary=original has one")
-  if config.seed >= 2**32:
-    raise ConfigError("seed: must be below 2**32")
   if config.start_accuracy >= 1:
     raise ConfigError("start_accuracy: must be below 1, accuracy never exceeds it")
   if config.start_round >= config.rounds:

@@ -147,8 +147,8 @@ class Observer:
       summary["attack_started"] = bool(adversary.attack.started[0])
     if config.attack == "crpa":
       test = dataset.test
-      np.savez_compressed(
-        folder / "reconstructions.npz",
+      self._results.write_arrays(
+        "reconstructions",
         generated=self._generate(progress.clients),
         real=test.images[test.labels == config.reconstruct][:_JUDGED],
       )

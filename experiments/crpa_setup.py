@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 from experiments import data as data_lib
 from experiments import privacy_options
 from experiments.crpa_config import INJECTED, CRPAConfig
-from experiments.options import ConfigError
+from experiments.options import ConfigError, bad_input
 from models import registry
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack as attack_lib
@@ -94,6 +94,7 @@ class _Shapes(NamedTuple):
   num_clients: int
 
 
+@bad_input()
 def prepare(config: CRPAConfig) -> Setup:
   """Loads the data, splits it and builds the federation.
 
@@ -106,23 +107,20 @@ def prepare(config: CRPAConfig) -> Setup:
   shapes["attack"] = "injection" if injects else config.attack
   if config.privacy != "clients":
     shapes["num_clients"] = 0  # Any number shares a trace.
-  try:
-    dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
-    if not (dataset.test.labels == config.reconstruct).any():
-      raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
-    split, data = distribute(config, dataset)
-    honest = np.delete(split.table, split.adversaries, axis=0)
-    privacy = privacy_options.of(config, honest.sum(axis=1).tolist())
-    shapes["noise_multiplier"] = privacy.mechanism.noise_multiplier
-    shapes["microbatch_size"] = privacy.mechanism.microbatch_size
-    compiled = _compile(_Shapes(**shapes))
-    parameters = ()
-    if injects:
-      parameters = injection_parameters(config, dataset, split)
-    elif config.attack == "crpa":
-      parameters = crpa_parameters(config, dataset.num_classes)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
+  dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
+  if not (dataset.test.labels == config.reconstruct).any():
+    raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
+  split, data = distribute(config, dataset)
+  honest = np.delete(split.table, split.adversaries, axis=0)
+  privacy = privacy_options.of(config, honest.sum(axis=1).tolist())
+  shapes["noise_multiplier"] = privacy.mechanism.noise_multiplier
+  shapes["microbatch_size"] = privacy.mechanism.microbatch_size
+  compiled = _compile(_Shapes(**shapes))
+  parameters = ()
+  if injects:
+    parameters = injection_parameters(config, dataset, split)
+  elif config.attack == "crpa":
+    parameters = crpa_parameters(config, dataset.num_classes)
   _check_additional_class(config, compiled)
   return Setup(compiled, split, data, parameters, privacy)
 

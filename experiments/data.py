@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from experiments.options import ConfigError
+from experiments import options
 from tff_attacks.data import datasets
 
 
@@ -18,13 +18,11 @@ def load(name: str, data_dir: str | None, test_images: int) -> datasets.Dataset:
   return dataset
 
 
+@options.bad_input()
 def check(config: Any) -> None:
   """Checks that the data that `dataset` and `data_dir` name is there.
 
   Raises:
     ConfigError: If it is not.
   """
-  try:
-    datasets.load(config.dataset, config.data_dir)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
+  datasets.load(config.dataset, config.data_dir)

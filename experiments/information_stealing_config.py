@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from experiments import runtime_options
-from experiments.options import ConfigError, option, validate
-from tff_attacks.data import datasets
+from experiments import run_options
+from experiments.options import ConfigError, option
 
 SUMMARY = """\
 Runs GAN information stealing on a federation: one client without any data trains a generator \
@@ -16,7 +15,7 @@ afterwards."""
 
 
 @dataclasses.dataclass
-class InformationStealingConfig(runtime_options.RuntimeOptions):
+class InformationStealingConfig(run_options.RunOptions):
   """Options of `python -m experiments.information_stealing`."""
 
   preset: str = option(
@@ -25,11 +24,7 @@ class InformationStealingConfig(runtime_options.RuntimeOptions):
     "paper is the published setting.",
     choices=("quick", "paper"),
   )
-  # The data and who holds it.
-  dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
-  data_dir: str | None = option(
-    None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
-  )
+  # Who holds what.
   victim_classes: list[int] = option(
     [], "Classes of the only honest user (two users); none gives each class a user of its own."
   )
@@ -73,20 +68,7 @@ class InformationStealingConfig(runtime_options.RuntimeOptions):
   generator_batch_size: int = option(16, "Images in an update.", at_least=1)
   generator_learning_rate: float = option(1e-3, "Of its Adam (beta_1 0.5).", above=0)
   generated_images: int = option(5000, "Images that it generates in a round.", at_least=1)
-  # The run.
-  seed: int = option(0, "Same config and seed, same result.", at_least=0)
-  test_images: int = option(
-    0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
-  )
   image_every: int = option(5, "Rounds between two pictures.", at_least=1)
-  checkpoint_every: int = option(10, "Rounds between two checkpoints.", at_least=1)
-  output_dir: str | None = option(
-    None,
-    "Results folder, new or empty; null is results/information_stealing/<date and time>.",
-  )
-  resume: str | None = option(
-    None, "Results folder of an unfinished run to go on with; every other option is its own."
-  )
 
 
 def check(config: InformationStealingConfig) -> None:
@@ -95,22 +77,12 @@ def check(config: InformationStealingConfig) -> None:
   Raises:
     ConfigError: If a value, or a combination, cannot be run.
   """
-  validate(config)
-  runtime_options.check(config)
-  num_classes = datasets.NUM_CLASSES[config.dataset]
-  for field, classes in (("target", [config.target]), ("victim_classes", config.victim_classes)):
-    for label in classes:
-      if not 0 <= label < num_classes:
-        raise ConfigError(
-          f"{field}: {label} is not a class of {config.dataset}; allowed: 0 to {num_classes - 1}"
-        )
-  if len(set(config.victim_classes)) < len(config.victim_classes):
-    raise ConfigError("victim_classes: a class is named twice")
+  run_options.check(config)
+  run_options.check_classes(config, "target", [config.target])
+  run_options.check_classes(config, "victim_classes", config.victim_classes)
   if config.victim_classes and config.target not in config.victim_classes:
     raise ConfigError(f"target: the victim does not hold {config.target}; add it to victim_classes")
   if config.start_accuracy >= 1:
     raise ConfigError("start_accuracy: must be below 1, accuracy never exceeds it")
   if config.samples_per_round > config.generated_images:
     raise ConfigError("generated_images: must be samples_per_round or more")
-  if config.seed >= 2**32:
-    raise ConfigError("seed: must be below 2**32")

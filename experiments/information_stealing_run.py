@@ -10,7 +10,7 @@ import tensorflow as tf
 from experiments import data as data_lib
 from experiments import federated_run, judging
 from experiments.information_stealing_config import InformationStealingConfig
-from experiments.options import ConfigError
+from experiments.options import bad_input
 from experiments.runtime_options import Runtime
 from models import registry
 from tff_attacks import keras_state
@@ -55,19 +55,13 @@ class Setup(NamedTuple):
   federation: process.Federation
 
 
+@bad_input()
 def prepare(config: InformationStealingConfig) -> Setup:
   """Loads the data, splits it and builds the federation.
 
   Raises:
     ConfigError: If data or models cannot be had as asked.
   """
-  try:
-    return _prepare(config)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
-
-
-def _prepare(config: InformationStealingConfig) -> Setup:
   dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
   data = _distribute(config, dataset)
   networks = registry.networks(
@@ -279,8 +273,8 @@ class Observer:
       summary["reconstruction"]["mean_recognised"] = quality["recognised"].mean()
       summary["reconstruction"] |= self._judge.about(config.target)
       test = self._setup.dataset.test
-      np.savez_compressed(
-        folder / "reconstructions.npz",
+      self._results.write_arrays(
+        "reconstructions",
         generated=self._generate(progress.clients),
         real=test.images[test.labels == config.target][:_JUDGED],
       )

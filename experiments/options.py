@@ -3,16 +3,30 @@
 The same field gives Hydra its type, `--help` its line and bad input its message.
 """
 
+import contextlib
 import dataclasses
 import math
 import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
 class ConfigError(ValueError):
   """A configuration that cannot be run; the message names the field and what is allowed."""
+
+
+@contextlib.contextmanager
+def bad_input() -> Iterator[None]:
+  """Around what reads or checks a user's input, as a block or as a decorator.
+
+  Raises:
+    ConfigError: In place of a `ValueError` or `FileNotFoundError`, with its message.
+  """
+  try:
+    yield
+  except (ValueError, FileNotFoundError) as error:
+    raise ConfigError(str(error)) from error
 
 
 def option(

@@ -14,7 +14,7 @@ import types
 
 from experiments import program
 from experiments.crpa_config import CRPAConfig, check
-from experiments.options import ConfigError, option, shared, validate
+from experiments.options import ConfigError, bad_input, option, shared, validate
 from tff_attacks.data import datasets
 
 SUMMARY = """\
@@ -60,11 +60,9 @@ def run(config: OriginalConfig) -> int:
 
   ours = CRPAConfig(**shared(config, CRPAConfig) | {"adversary": "original"})
   check(ours)
-  try:
+  with bad_input():
     dataset = datasets.load(config.dataset, config.data_dir)
     split, clients = crpa_setup.distribute(ours, dataset)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
   results = program.create_results(config, "original")
   sys.modules["mlflow"] = _logger(results)
   sys.modules["dataloader"] = _loader(dataset, clients)

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from experiments import runtime_options
-from experiments.options import ConfigError, option, validate
+from experiments import run_options
+from experiments.options import ConfigError, option
 from tff_attacks.data import datasets
 
 SUMMARY = """\
@@ -24,9 +24,12 @@ AGGREGATORS = (
   *("centered_clipping", "dp"),
 )
 
+NO_TARGET = -1
+"""The target of an attack that chooses its own, before it has chosen."""
+
 
 @dataclasses.dataclass
-class SemiTargetedConfig(runtime_options.RuntimeOptions):
+class SemiTargetedConfig(run_options.RunOptions):
   """Options of `python -m experiments.semi_targeted`."""
 
   preset: str = option(
@@ -35,11 +38,7 @@ class SemiTargetedConfig(runtime_options.RuntimeOptions):
     "paper is the published setting.",
     choices=("quick", "paper"),
   )
-  # The data and who holds it.
-  dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
-  data_dir: str | None = option(
-    None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
-  )
+  # Who holds what.
   num_clients: int = option(100, "Clients.", at_least=1)
   samples_per_client: int = option(
     500, "Training images of each client, drawn at random; no two clients share one.", at_least=1
@@ -89,18 +88,6 @@ class SemiTargetedConfig(runtime_options.RuntimeOptions):
   noise_multiplier: float = option(
     0.0, "Of dp: standard deviation of the noise of the sum, over norm_bound.", at_least=0
   )
-  # The run.
-  seed: int = option(0, "Same config and seed, same result.", at_least=0)
-  test_images: int = option(
-    0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
-  )
-  checkpoint_every: int = option(10, "Rounds between two checkpoints.", at_least=1)
-  output_dir: str | None = option(
-    None, "Results folder, new or empty; null is results/semi_targeted/<date and time>."
-  )
-  resume: str | None = option(
-    None, "Results folder of an unfinished run to go on with; every other option is its own."
-  )
 
 
 def needs_target(attack: str) -> bool:
@@ -121,18 +108,10 @@ def check(config: SemiTargetedConfig) -> None:
   Raises:
     ConfigError: If a value, or a combination, cannot be run.
   """
-  validate(config)
-  runtime_options.check(config)
-  num_classes = datasets.NUM_CLASSES[config.dataset]
-  for field, labels in (("sources", config.sources), ("target", [config.target])):
-    for label in labels:
-      if label >= num_classes:
-        raise ConfigError(
-          f"{field}: {label} is not a class of {config.dataset}; allowed: 0 to {num_classes - 1}"
-        )
-  if len(set(config.sources)) < len(config.sources):
-    raise ConfigError("sources: a class is named twice")
-  if len(config.sources) == num_classes:
+  run_options.check(config)
+  run_options.check_classes(config, "sources", config.sources)
+  run_options.check_classes(config, "target", [config.target])
+  if len(config.sources) == datasets.NUM_CLASSES[config.dataset]:
     raise ConfigError("sources: leave a class out, MTA is the accuracy on the others")
   if config.target in config.sources and needs_target(config.attack):
     raise ConfigError(f"target: {config.target} is a source class")
@@ -154,8 +133,6 @@ def check(config: SemiTargetedConfig) -> None:
     raise ConfigError("boost: only with attack=model_replacement")
   if config.noise_multiplier and config.aggregator != "dp":
     raise ConfigError("noise_multiplier: only with aggregator=dp")
-  if config.seed >= 2**32:
-    raise ConfigError("seed: must be below 2**32")
 
 
 CONFIG = SemiTargetedConfig

@@ -10,7 +10,7 @@ import tensorflow as tf
 from experiments import federated_run, program
 from experiments import semi_targeted_setup as setup_lib
 from experiments.runtime_options import Runtime
-from experiments.semi_targeted_config import SemiTargetedConfig
+from experiments.semi_targeted_config import NO_TARGET, SemiTargetedConfig
 from tff_attacks import keras_state
 from tff_attacks.metrics import classification, semi_targeted
 from tff_attacks.plots import semi_targeted as plots
@@ -229,7 +229,7 @@ class Observer:
     if config.attack == "none":
       return f"{start} and {config.rounds} more, test accuracy was {summary['test_accuracy']:.2f}."
     names = ", ".join(f"{g} called {t}" for g, t in summary["its_targets"].items())
-    if setup_lib.NO_TARGET in summary["its_targets"].values():
+    if NO_TARGET in summary["its_targets"].values():
       return f"{start}, no compromised client was drawn that holds a source class."
     return (
       f"{start}, {len(self._setup.adversaries)} of {config.num_clients} clients were compromised "
@@ -242,7 +242,7 @@ class Observer:
 
 def most_frequent(targets: np.ndarray, otherwise: int) -> int:
   """The target that most adversaries chose, the lowest of several; or, if none chose, another."""
-  chosen = targets[targets != setup_lib.NO_TARGET]
+  chosen = targets[targets != NO_TARGET]
   return int(np.bincount(chosen).argmax()) if chosen.size else otherwise
 
 
@@ -258,7 +258,7 @@ def accuracies(
   """
   by_source = {}
   for source, target in targets.items():
-    known = target != setup_lib.NO_TARGET
+    known = target != NO_TARGET
     highest, its_target = semi_targeted.max_adversary_task_accuracy(confusion, source, num_classes)
     by_source |= {
       f"target_{source}": target,

@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 
 from experiments import data as data_lib
 from experiments import program, semi_targeted_config
-from experiments.options import ConfigError
+from experiments.options import bad_input
 from experiments.semi_targeted_config import SemiTargetedConfig
 from models import registry
 from tff_attacks import keras_state
@@ -24,9 +24,6 @@ from tff_attacks.simulation import evaluation, loop
 
 CONVERGED = "converged.npz"
 """In a results folder: the global model when the attack began."""
-
-
-NO_TARGET = -1
 
 
 class Converged(NamedTuple):
@@ -118,19 +115,13 @@ class _Shapes(NamedTuple):
   noise_multiplier: float
 
 
+@bad_input()
 def prepare(config: SemiTargetedConfig) -> Setup:
   """Loads the data, splits it and builds the federation.
 
   Raises:
     ConfigError: If data, model or aggregator cannot be had as asked.
   """
-  try:
-    return _prepare(config)
-  except (ValueError, FileNotFoundError) as error:
-    raise ConfigError(str(error)) from error
-
-
-def _prepare(config: SemiTargetedConfig) -> Setup:
   dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
   rng = np.random.default_rng(config.seed)
   owned = partition.random_samples(
@@ -139,11 +130,11 @@ def _prepare(config: SemiTargetedConfig) -> Setup:
   data = datasets.ClientImages(dataset.train, owned)
   count = semi_targeted_config.num_adversaries(config)
   adversaries = sorted(rng.permutation(config.num_clients)[:count].tolist())
+  if np.isin(dataset.test.labels, config.sources).all():
+    raise ValueError("test_images: they are all of source classes")
   for source in config.sources:
     if source not in dataset.test.labels:
       raise ValueError(f"test_images: no test image of class {source}")
-    if not np.isin(dataset.test.labels, config.sources, invert=True).any():
-      raise ValueError("test_images: they are all of source classes")
     if count and not any(source in data.labels(client) for client in adversaries):
       raise ValueError(f"sources: no compromised client holds class {source}")
   compiled = _compile(_Shapes(*(getattr(config, name) for name in _Shapes._fields)))
@@ -158,9 +149,8 @@ def _prepare(config: SemiTargetedConfig) -> Setup:
 
 
 def _parameters(num_classes: int, config: SemiTargetedConfig) -> label_flipping.Parameters:
-  # ADA has none until it has chosen.
   chooses = config.attack.startswith("ada")
-  target = NO_TARGET if chooses else config.target
+  target = semi_targeted_config.NO_TARGET if chooses else config.target
   return label_flipping.Parameters(
     *label_flipping.one_target(num_classes, config.sources, target),
     config.injection_rate,

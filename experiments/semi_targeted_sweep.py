@@ -13,6 +13,7 @@ from experiments.options import ConfigError, option, shared
 from experiments.semi_targeted_config import (
   AGGREGATORS,
   ATTACKS,
+  NO_TARGET,
   SemiTargetedConfig,
   needs_target,
 )
@@ -91,9 +92,6 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
   config = one.config
   summary = json.loads((folder / "summary.json").read_text())
   metrics = pd.read_csv(folder / "metrics.csv")
-  chosen = [
-    metrics.loc[metrics["malicious_clients"].cumsum() > 0, f"target_{s}"] for s in config.sources
-  ]
   return {
     "run": one.name,
     "control": one.control,
@@ -108,7 +106,7 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "its_mta": summary["its_mta"],
     "best_mta": summary["best_mta"],
     "its_targets": json.dumps(list(summary["its_targets"].values())),
-    "targets_chosen": json.dumps([sorted(targets) for targets in chosen]),
+    "targets_chosen": json.dumps([targets_taken(metrics, source) for source in config.sources]),
     "best_max_ata": summary["best_max_ata"],
     "last_ata": summary["ata"],
     "test_accuracy": summary["test_accuracy"],
@@ -117,6 +115,12 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "converged": summary["converged"],
     "rounds_before_attack": summary["rounds_before_attack"],
   }
+
+
+def targets_taken(metrics: pd.DataFrame, source: int) -> list[int]:
+  """The distinct targets for a source class, over the rounds in which an adversary took part."""
+  taken = metrics.loc[metrics["malicious_clients"] > 0, f"target_{source}"]
+  return sorted(set(taken.astype(int)) - {NO_TARGET})
 
 
 def report(config: SemiTargetedSweepConfig, folder: pathlib.Path) -> None:

@@ -47,6 +47,14 @@ def test_a_source_is_no_target():
     plan(targets=[2, 3])
 
 
+def test_targets_taken_are_distinct_and_of_the_rounds_with_an_adversary():
+  metrics = pd.DataFrame(
+    {"malicious_clients": [0, 1, 2, 1, 0, 1], "target_2": [-1, -1, 7, 7, 5, 3]}
+  )
+  assert semi_targeted_sweep.targets_taken(metrics, 2) == [3, 7]
+  assert semi_targeted_sweep.targets_taken(metrics[:2], 2) == []
+
+
 def rows():
   """Train-and-scale does best with 7; ADA takes 7 with seed 0, and 3 with seed 1."""
   common = {"dataset": "mnist", "frequency": 0.05, "its_mta": 0.98, "best_max_ata": 0.1,

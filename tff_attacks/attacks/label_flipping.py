@@ -22,8 +22,8 @@ class Parameters(NamedTuple):
 
   Attributes:
     sources: bool `[classes]`, whose images get other labels.
-    targets: int32 `[classes]`, the label for each source; where the adversary chooses it
-      itself, this one does not count.
+    targets: int32 `[classes]`, the label for each source; an adversary that chooses its own
+      keeps it until it knows better.
     injection_rate: The share of relabelled images among those that it trains on, above 0; as
       many of its other images are drawn, or all of them if it has fewer.
     start_round: First round, from 0, in which the attack may start.
@@ -43,11 +43,13 @@ class State(NamedTuple):
   Attributes:
     parameters: As tensors.
     started: bool, whether the attack has begun.
+    flips: bool, whether it flips labels in this round.
     targets: int32 `[classes]`, the last label for each source.
   """
 
   parameters: Parameters
   started: tf.Tensor
+  flips: tf.Tensor
   targets: tf.Tensor
 
 
@@ -90,7 +92,7 @@ def label_flipping(
 
   def initialize(parameters, seed):
     del seed
-    state = State(parameters, False, parameters.targets)
+    state = State(parameters, False, False, parameters.targets)
     return tf.nest.map_structure(tf.convert_to_tensor, state)
 
   def poison_data(workspace, state, context, data, seed):
@@ -102,18 +104,20 @@ def label_flipping(
     )
 
   def attack_round(workspace, state, context, data, seed):
-    state = state._replace(targets=choose_targets(workspace, state, context, data))
-    has_source = tf.reduce_any(tf.gather(state.parameters.sources, data.labels))
-    return tf.cond(has_source, lambda: (state, flip(data, state, seed)), lambda: (state, data))
+    state = state._replace(
+      flips=tf.reduce_any(tf.gather(state.parameters.sources, data.labels)),
+      targets=choose_targets(workspace, state, context, data),
+    )
+    return tf.cond(state.flips, lambda: (state, flip(data, state, seed)), lambda: (state, data))
 
-  def poison_started(workspace, state, context, data, train, update, seed):
+  def poison_flipping(workspace, state, context, data, train, update, seed):
     return tf.cond(
-      state.started,
+      state.flips,
       lambda: poison_update(workspace, state, context, data, train, update, seed),
       lambda: (state, update),
     )
 
-  return attack.ClientAttack(parameters, build, initialize, poison_data, poison_started)
+  return attack.ClientAttack(parameters, build, initialize, poison_data, poison_flipping)
 
 
 def flip(data: Images, state: State, seed: tf.Tensor) -> Images:

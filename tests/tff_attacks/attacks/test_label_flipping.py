@@ -116,6 +116,14 @@ def test_model_replacement_multiplies(tff_runtime):
   np.testing.assert_allclose(boosted, 10 * flipped, rtol=1e-4, atol=1e-6)
 
 
+def test_without_images_of_the_source_its_update_is_honest(tff_runtime):
+  del tff_runtime
+  own = tiny.images(0, 12)
+  own = own._replace(labels=np.ones_like(own.labels))
+  honest, sent = updates(scaling.model_replacement(10.0), own)
+  np.testing.assert_allclose(sent, honest, rtol=1e-6)
+
+
 def test_scale_keeps_the_structure():
   update = {"a": tf.constant([3.0]), "b": [tf.constant(4.0)]}
   scaled = scaling.scale(update, 0.5)

@@ -1,0 +1,58 @@
+"""Options that every run of a federation has, whatever the attack."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from experiments import runtime_options
+from experiments.options import ConfigError, option, validate
+from tff_attacks.data import datasets
+
+
+@dataclasses.dataclass
+class RunOptions(runtime_options.RuntimeOptions):
+  """Options of every run: its data, its seed and its results folder."""
+
+  dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
+  data_dir: str | None = option(
+    None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
+  )
+  seed: int = option(0, "Same config and seed, same result.", at_least=0)
+  test_images: int = option(
+    0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
+  )
+  checkpoint_every: int = option(5, "Rounds between two checkpoints.", at_least=1)
+  output_dir: str | None = option(
+    None, "Results folder, new or empty; null is results/<experiment>/<date and time>."
+  )
+  resume: str | None = option(
+    None, "Results folder of an unfinished run to go on with; every other option is its own."
+  )
+
+
+def check(config: RunOptions) -> None:
+  """Checks every option by itself, and those of every run together.
+
+  Raises:
+    ConfigError: If a value, or a combination, cannot be run.
+  """
+  validate(config)
+  runtime_options.check(config)
+  if config.seed >= 2**32:
+    raise ConfigError("seed: must be below 2**32")
+
+
+def check_classes(config: RunOptions, field: str, labels: Iterable[int]) -> None:
+  """Checks that the labels of a field are classes of the dataset.
+
+  Raises:
+    ConfigError: If one is not, or stands there twice.
+  """
+  labels = list(labels)
+  num_classes = datasets.NUM_CLASSES[config.dataset]
+  for label in labels:
+    if not 0 <= label < num_classes:
+      raise ConfigError(
+        f"{field}: {label} is not a class of {config.dataset}; allowed: 0 to {num_classes - 1}"
+      )
+  if len(set(labels)) < len(labels):
+    raise ConfigError(f"{field}: a class is named twice")
