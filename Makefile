@@ -4,13 +4,17 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
+# A file of tests per process; with one thread each, their TensorFlows do not fight for the cores.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+test: export TF_NUM_INTRAOP_THREADS := 1
+
 .PHONY: crpa test test-slow lint format lock
 
 crpa: $(READY)
 	$(BIN)/python -m experiments.crpa
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
