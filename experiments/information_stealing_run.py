@@ -83,6 +83,7 @@ def prepare(config: InformationStealingConfig) -> Setup:
     drawn_images=config.samples_per_round,
     steps=config.generator_steps,
     generator_learning_rate=config.generator_learning_rate,
+    total_variation=config.total_variation,
     start_accuracy=config.start_accuracy,
     latest_start=config.latest_start,
   )

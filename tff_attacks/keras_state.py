@@ -101,6 +101,23 @@ def assign_all(variables, values) -> None:
     variable.assign(value)
 
 
+def last_layer(model: tf.keras.Model) -> tf.keras.layers.Dense:
+  """The fully connected layer that a model ends with, for attacks that look at its features.
+
+  Raises:
+    ValueError: If the last layer is another one, or has neither logits nor probabilities.
+  """
+  last = model.layers[-1]
+  if not isinstance(last, tf.keras.layers.Dense) or not last.use_bias:
+    raise ValueError(
+      f"model: needs a Dense last layer with a bias, {last.name} is a {type(last).__name__}"
+    )
+  activation = tf.keras.activations.serialize(last.activation)
+  if activation not in ("linear", "softmax"):
+    raise ValueError(f"model: needs a last layer with linear or softmax, not {activation}")
+  return last
+
+
 def specs(weights: list) -> list[tf.TensorSpec]:
   """Shapes and types of weights, as a functional optimizer asks for them."""
   return [tf.TensorSpec(w.shape, w.dtype) for w in weights]

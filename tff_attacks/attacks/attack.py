@@ -103,6 +103,12 @@ def initial_generator(
   return weights, optimizer.set_hparams(state, {"learning_rate": learning_rate})
 
 
+def mean_total_variation(images: tf.Tensor) -> tf.Tensor:
+  """Mean absolute difference between neighbouring pixels: what a smoothness prior weighs."""
+  pixels = tf.cast(tf.reduce_prod(tf.shape(images)), tf.float32)
+  return tf.reduce_sum(tf.image.total_variation(images)) / pixels
+
+
 def keep_data(workspace, state, context, data, seed):
   """A `poison_data` that leaves the data as it is."""
   del workspace, context, seed

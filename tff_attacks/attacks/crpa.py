@@ -166,7 +166,7 @@ def crpa(
       generated = keras_state.call(generator, noise, seed)
       fake_output = discriminator(generated, training=False)
       generator_loss = loss_fn(tf.fill([batch_size], parameters.reconstruct), fake_output)
-      generator_loss += parameters.total_variation * _mean_total_variation(generated)
+      generator_loss += parameters.total_variation * attack.mean_total_variation(generated)
       if has_class_for_generated:
         discriminator_loss = loss_fn(tf.fill([batch_size], num_classes), fake_output)
         discriminator_loss += tf.cond(  # A free rider has no images of its own.
@@ -202,9 +202,3 @@ def _batch(data: Images, start: tf.Tensor, size: int) -> Images:
   count = tf.size(data.labels)
   indices = (start + tf.range(tf.minimum(size, count))) % tf.maximum(count, 1)
   return Images(tf.gather(data.images, indices), tf.gather(data.labels, indices))
-
-
-def _mean_total_variation(images: tf.Tensor) -> tf.Tensor:
-  """Mean absolute difference between neighbouring pixels."""
-  pixels = tf.cast(tf.reduce_prod(tf.shape(images)), tf.float32)
-  return tf.reduce_sum(tf.image.total_variation(images)) / pixels

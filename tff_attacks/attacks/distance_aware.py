@@ -58,12 +58,7 @@ def build(global_model: tf.keras.Model) -> Workspace:
   Raises:
     ValueError: If the last layer is not fully connected, with logits or probabilities.
   """
-  last = global_model.layers[-1]
-  if not isinstance(last, tf.keras.layers.Dense):
-    raise ValueError(f"model: ADA needs a Dense last layer, {last.name} is a {type(last).__name__}")
-  activation = tf.keras.activations.serialize(last.activation)
-  if activation not in ("linear", "softmax"):
-    raise ValueError(f"model: ADA needs a last layer with linear or softmax, not {activation}")
+  last = keras_state.last_layer(global_model)
   features = tf.keras.Model(global_model.inputs, [last.input, global_model.outputs[0]])
   return Workspace(global_model, features)
 

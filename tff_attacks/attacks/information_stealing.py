@@ -29,6 +29,8 @@ class Parameters(NamedTuple):
     drawn_images: How many of them, drawn at random, it trains on.
     steps: Updates of the generator each round.
     generator_learning_rate: Of the generator's optimizer.
+    total_variation: Weight of a smoothness prior in the generator's loss, the mean absolute
+      difference between neighbouring pixels; 0 in the paper.
     start_accuracy: The attack starts once the global model's accuracy is above this.
     latest_start: Round, from 0, in which it starts at the latest.
   """
@@ -38,6 +40,7 @@ class Parameters(NamedTuple):
   drawn_images: int = 50
   steps: int = 500
   generator_learning_rate: float = 1e-3
+  total_variation: float = 0.0
   start_accuracy: float = 0.9
   latest_start: int = 100
 
@@ -138,6 +141,7 @@ def information_stealing(
       with tf.GradientTape() as tape:
         images = keras_state.call(generator, noise, step_seed)
         loss = loss_fn(target, discriminator(images, training=False))
+        loss += state.parameters.total_variation * attack.mean_total_variation(images)
       gradients = tape.gradient(loss, generator.trainable_variables)
       optimizer_state = keras_state.apply_gradients(
         generator_optimizer, optimizer_state, generator.trainable_variables, gradients

@@ -157,7 +157,7 @@ def test_a_last_layer_with_another_activation_is_refused():
 def test_a_model_without_a_dense_end_is_refused():
   layers = tf.keras.layers
   model = tf.keras.Sequential([layers.Input([4]), layers.Dense(3), layers.ReLU()])
-  with pytest.raises(ValueError, match=r"ADA needs a Dense last layer, .* is a ReLU"):
+  with pytest.raises(ValueError, match=r"needs a Dense last layer with a bias, .* is a ReLU"):
     distance_aware.build(model)
 
 

@@ -89,6 +89,14 @@ def test_the_generator_steps_equal_plain_keras():
   assert len(set(distances.argmin(axis=1))) == 6
 
 
+def test_total_variation_smooths():
+  def variation(weight):
+    _, data = poison(attack(total_variation=weight, steps=30), NOTHING, accuracy=0.95)
+    return float(tf.reduce_mean(tf.image.total_variation(data.images)))
+
+  assert variation(20.0) < 0.8 * variation(0.0)
+
+
 @pytest.mark.parametrize("aggregator", ["mean", "nonempty_mean"])
 def test_before_it_starts_the_adversary_sends_nothing(tff_runtime, aggregator):
   """Zeros count in the mean, and are left out of the mean of those that have samples."""

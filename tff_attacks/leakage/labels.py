@@ -1,0 +1,233 @@
+"""Label inference: how many images of each class a client has, told by its last layer's update.
+
+Each method is a function (model, observation, seed) -> int `[C]`, counts that sum to the number
+of the client's images. They differ in how they estimate the outputs of the network, which the
+gradients of the last layer hold together with the labels (for mean cross-entropy over K images,
+softmax outputs p, features a and one-hot labels y):
+
+    kernel: sum over i of a_i (p_i - y_i)^T / K        bias: sum over i of (p_i - y_i) / K
+
+A client that took several steps is observed through its mean gradient. Source: Privacy attack in
+federated learning is not easy, II.A, and the papers that it names.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tff_attacks import keras_state
+from tff_attacks.keras_state import ModelWeights
+from tff_attacks.leakage import leakage
+from tff_attacks.leakage.leakage import Observation
+
+_DUMMIES = 256
+_LOGITS = 1000
+
+
+class _Head(NamedTuple):
+  """Mean gradients of the last layer: kernel `[features, C]` and bias `[C]`."""
+
+  kernel: np.ndarray
+  bias: np.ndarray
+
+
+def idlg(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
+  """The class whose kernel gradient sums to the least, for one image and features >= 0.
+
+  Source: https://arxiv.org/abs/2001.02610; Eq. 5.
+
+  Raises:
+    ValueError: If there are several images.
+  """
+  del seed
+  if observation.num_samples > 1:
+    raise ValueError(f"idlg: tells the label of one image, not of {observation.num_samples}")
+  sums = _head(model, observation).kernel.sum(axis=0)
+  return np.eye(sums.size, dtype=np.int32)[sums.argmin()]
+
+
+def yin(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
+  """The K classes with the least entries in their kernel gradients, each taken once.
+
+  Source: https://arxiv.org/abs/2104.07586, which assumes that no label is there twice.
+
+  Raises:
+    ValueError: If there are more images than classes.
+  """
+  del seed
+  least = _head(model, observation).kernel.min(axis=0)
+  if observation.num_samples > least.size:
+    raise ValueError(
+      f"yin: takes each of {least.size} classes once, there are {observation.num_samples} images"
+    )
+  counts = np.zeros(least.size, np.int32)
+  counts[np.argsort(least)[: observation.num_samples]] = 1
+  return counts
+
+
+def zsaa(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
+  """Counts from outputs and features that noise images have at the global weights (Eq. 7).
+
+  Source: https://arxiv.org/abs/2110.09074.
+  """
+  outputs, features = _dummy_means(model, observation.weights, seed)
+  sums = _head(model, observation).kernel.sum(axis=0)
+  return to_counts(_eq_7(outputs, features, sums, observation.num_samples), observation.num_samples)
+
+
+def dimitrov(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
+  """As `zsaa`, with both interpolated from the global to the client's weights (Eqs. 8, 9).
+
+  The gradients of the steps are not known apart: each step is given the mean one, as in the
+  published code (Eq. 9 has the sum).
+
+  Source: https://arxiv.org/abs/2206.12395.
+  """
+  start = _dummy_means(model, observation.weights, seed)
+  end = _dummy_means(model, _client_weights(observation), seed)
+  sums = _head(model, observation).kernel.sum(axis=0)
+  counts = [
+    _eq_7(
+      *((1 - share) * first + share * last for first, last in zip(start, end, strict=True)),
+      sums,
+      observation.num_samples,
+    )
+    for share in _shares(observation)
+  ]
+  return to_counts(np.mean(counts, axis=0), observation.num_samples)
+
+
+def irlg(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
+  """Counts from the outputs that each class's mean features would have (Eqs. 10 to 12).
+
+  The mean features of a class are its kernel gradient over its bias gradient, which holds where
+  its own images outweigh the others.
+
+  Source: https://openreview.net/forum?id=FIrQfNSOoTr.
+  """
+  del seed
+  head = _head(model, observation)
+  kernel, bias = (np.asarray(part) for part in observation.weights.trainable[-2:])
+  features = np.divide(head.kernel, head.bias, out=np.zeros_like(head.kernel), where=head.bias != 0)
+  outputs = tf.nn.softmax(features.T @ kernel + bias).numpy()
+  return _solve(outputs, head.bias, observation.num_samples)
+
+
+def rlu(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
+  """Counts from the outputs that the server's own images of each class have (Eqs. 13 to 16).
+
+  Their logits are taken for Gaussian. Over several steps they are interpolated from the global to
+  the client's weights, both of which the server has, rather than followed by Eq. 18.
+
+  Source: https://arxiv.org/abs/2405.00955. (The off-diagonal of the paper's H is transposed.)
+
+  Raises:
+    ValueError: If the server has no image of some class.
+  """
+  shares = _shares(observation)
+  outputs = (1 - shares.mean()) * _expected_outputs(model, observation.weights, observation, seed)
+  if len(shares) > 1:
+    last = _expected_outputs(model, _client_weights(observation), observation, seed)
+    outputs += shares.mean() * last
+  return _solve(outputs, _head(model, observation).bias, observation.num_samples)
+
+
+METHODS: dict[str, Callable[[tf.keras.Model, Observation, int], np.ndarray]] = {
+  "idlg": idlg,
+  "yin": yin,
+  "zsaa": zsaa,
+  "dimitrov": dimitrov,
+  "irlg": irlg,
+  "rlu": rlu,
+}
+
+
+def to_counts(estimates: np.ndarray, total: int) -> np.ndarray:
+  """The counts of a sum that are nearest to estimates.
+
+  Projects to the simplex, then rounds by largest remainders.
+
+  Args:
+    estimates: float `[C]`, of any sum and sign.
+    total: The sum of the counts.
+
+  Returns:
+    int32 `[C]`.
+  """
+  estimates = estimates - estimates.max()  # The same counts, with less rounding.
+  ordered = np.sort(estimates)[::-1]
+  excess = (np.cumsum(ordered) - total) / np.arange(1, ordered.size + 1)
+  shares = np.maximum(estimates - excess[ordered > excess][-1], 0)
+  counts = np.floor(shares).astype(np.int32)
+  left = total - counts.sum()
+  counts[np.argsort(counts - shares, kind="stable")[:left]] += 1
+  return counts
+
+
+def label_accuracy(counts: np.ndarray, labels: np.ndarray) -> float:
+  """1 - sum of |errors of counts| / 2K: the share of labels that are right, in some order."""
+  true = np.bincount(labels, minlength=counts.size)
+  return float(1 - np.abs(counts - true).sum() / (2 * labels.size))
+
+
+def _head(model, observation) -> _Head:
+  keras_state.last_layer(model)
+  leakage.check_finite(observation)
+  return _Head(*leakage.mean_gradient(observation)[-2:])
+
+
+def _client_weights(observation) -> ModelWeights:
+  return tf.nest.map_structure(np.add, observation.weights, observation.update)
+
+
+def _shares(observation) -> np.ndarray:
+  """How far the client's weights had come when it took each step, from 0 to 1."""
+  steps = leakage.num_steps(observation)
+  return np.arange(steps) / steps
+
+
+def _dummy_means(model, weights, seed) -> tuple[np.ndarray, np.ndarray]:
+  """Mean outputs `[C]` and mean sum of features over images of noise."""
+  noise = tf.random.stateless_normal([_DUMMIES, *model.input_shape[1:]], [seed, 0])
+  features, logits = _forward(model, weights, noise)
+  return tf.nn.softmax(logits).numpy().mean(axis=0), features.sum(axis=1).mean()
+
+
+def _eq_7(outputs, features, sums, count) -> np.ndarray:
+  return count * (outputs - sums / features)
+
+
+def _expected_outputs(model, weights, observation, seed) -> np.ndarray:
+  """Row c: mean outputs of the server's images of class c, their logits taken for Gaussian."""
+  images, labels = observation.auxiliary if observation.auxiliary else ((), np.zeros(0, int))
+  rng = np.random.default_rng(seed)
+  rows = []
+  for label in range(model.output_shape[-1]):
+    own = np.asarray(labels) == label
+    if not own.any():
+      raise ValueError(f"rlu: the server has no image of class {label} of its own")
+    _, logits = _forward(model, weights, images[own])
+    covariance = np.cov(logits, rowvar=False, bias=True)
+    drawn = rng.multivariate_normal(logits.mean(axis=0), covariance, _LOGITS, method="eigh")
+    rows.append(tf.nn.softmax(drawn).numpy().mean(axis=0))
+  return np.stack(rows)
+
+
+def _forward(model, weights, images) -> tuple[np.ndarray, np.ndarray]:
+  """Features of the last hidden layer, and logits."""
+  keras_state.assign(model, weights)
+  kernel, bias = (np.asarray(part) for part in weights.trainable[-2:])
+  hidden = tf.keras.Model(model.inputs, keras_state.last_layer(model).input)
+  features = hidden(images, training=False).numpy()
+  return features, features @ kernel + bias
+
+
+def _solve(outputs: np.ndarray, bias: np.ndarray, count: int) -> np.ndarray:
+  """Counts n with (outputs^T - I) n / K = bias gradient and sum K, in the least squares sense."""
+  size = bias.size
+  # The system lacks one rank: each column sums to 0. The last row is the sum of the shares.
+  matrix = np.concatenate([outputs.T - np.eye(size), np.ones([1, size])])
+  shares, *_ = np.linalg.lstsq(matrix, np.append(bias, 1.0), rcond=None)
+  return to_counts(count * shares, count)

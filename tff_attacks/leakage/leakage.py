@@ -1,0 +1,106 @@
+"""The protocol of a server-side attack: what a curious server sees, and what it makes of it.
+
+An attack is a function (observation, seed) -> `Reconstruction`. What it gets is what the
+server gets in the protocol, whether that is one gradient or a client's update out of a
+federated round. The client's data is not among it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tff_attacks import keras_state
+from tff_attacks.data.datasets import Images
+from tff_attacks.keras_state import ModelWeights
+from tff_attacks.learning.local_training import GradientFn
+
+
+class Observation(NamedTuple):
+  """What the server knows of one client in one round.
+
+  Attributes:
+    weights: Global weights that the client started from.
+    update: The client's weights minus the global ones, as it sent them.
+    num_samples: How many images it has.
+    batch_size: Images in one of its steps.
+    epochs: Its passes over the images.
+    learning_rate: Of its SGD.
+    auxiliary: Images with labels that the server has of its own, none of the client's; or None.
+  """
+
+  weights: ModelWeights
+  update: ModelWeights
+  num_samples: int
+  batch_size: int
+  epochs: int
+  learning_rate: float
+  auxiliary: Images | None = None
+
+
+class Reconstruction(NamedTuple):
+  """What an attack found.
+
+  Attributes:
+    images: float32 `[n, height, width, channels]` in [-1, 1].
+    labels: int32 `[n]`.
+    losses: float32 `[steps]`, of the attack's own objective.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+  losses: np.ndarray
+
+
+Reconstruct = Callable[[Observation, int], Reconstruction]
+
+
+def num_steps(observation: Observation) -> int:
+  """How many steps the client took, ceil(n / B) in each epoch."""
+  return -(-observation.num_samples // observation.batch_size) * observation.epochs
+
+
+def mean_gradient(observation: Observation) -> list[np.ndarray]:
+  """The update as a gradient: its mean over the client's steps, by the trainable weights."""
+  scale = observation.learning_rate * num_steps(observation)
+  return [-np.asarray(part) / scale for part in observation.update.trainable]
+
+
+def observe_gradient(
+  model_fn: keras_state.ModelFn,
+  gradient: GradientFn,
+  weights: ModelWeights,
+  data: Images,
+  auxiliary: Images | None = None,
+) -> Observation:
+  """The observation of one gradient of one batch, as in federated SGD.
+
+  The update is minus the gradient itself, so that it does not suffer from the rounding of
+  weights after a step.
+
+  Args:
+    model_fn: Builds the global model.
+    gradient: As in local training.
+    weights: The global weights.
+    data: The batch.
+    auxiliary: The server's own images.
+  """
+  model = keras_state.build(model_fn)
+  keras_state.assign(model, weights)
+  _, gradients = gradient(model, data, tf.constant([0, 0]))
+  update = ModelWeights(
+    [-g.numpy() for g in gradients], [np.zeros_like(w) for w in weights.non_trainable]
+  )
+  count = len(data.labels)
+  return Observation(weights, update, count, count, 1, 1.0, auxiliary)
+
+
+def check_finite(observation: Observation) -> None:
+  """Checks an update before any attack.
+
+  Raises:
+    ValueError: If it holds a number that is not finite.
+  """
+  if not all(np.isfinite(part).all() for part in tf.nest.flatten(observation.update)):
+    raise ValueError("update: holds numbers that are not finite; the client's training diverged")
