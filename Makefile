@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 # A file of tests per process; with one thread each, their TensorFlows do not fight for the cores.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
-test: export TF_NUM_INTRAOP_THREADS := 1
+test test-slow: export TF_NUM_INTRAOP_THREADS := 1
 
 .PHONY: crpa test test-slow lint format lock
 
@@ -17,7 +17,7 @@ test: $(READY) lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
