@@ -1,8 +1,8 @@
 """The protocol of a server-side attack: what a curious server sees, and what it makes of it.
 
-An attack is a function (observation, seed) -> `Reconstruction`. What it gets is what the
-server gets in the protocol, whether that is one gradient or a client's update out of a
-federated round. The client's data is not among it.
+An attack is a function from an `Observation` and a seed to a `Reconstruction`. What it gets is
+what the server gets in the protocol, whether that is one gradient or a client's update out of
+a federated round. The client's data is not among it.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,9 @@ class Reconstruction(NamedTuple):
   losses: np.ndarray
 
 
-Reconstruct = Callable[[Observation, int], Reconstruction]
+Reconstruct = Callable[..., Reconstruction]
+"""(observation, seed, watch=`search.unwatched`) -> reconstruction. Raises `ValueError` for what the
+attack cannot handle."""
 
 
 def num_steps(observation: Observation) -> int:

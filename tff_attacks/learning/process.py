@@ -8,6 +8,7 @@ measurements. The clients' states persist: whoever drives the process keeps them
 client and hands each one back in the next round.
 """
 
+import collections
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,8 @@ class ClientState(NamedTuple):
       honest client, which thus carries no generator.
     loss: float32, mean training loss of the last round.
     update_norm: float32, norm of the update that it last sent.
+    observed: bool, whether a curious server keeps apart what this client sends. Written by the
+      driver; it counts only where the federation observes.
   """
 
   seed: Any
@@ -59,6 +62,7 @@ class ClientState(NamedTuple):
   attack: Any
   loss: Any
   update_norm: Any
+  observed: Any
 
 
 class ClientOutput(NamedTuple):
@@ -150,6 +154,7 @@ def build_federation(
   local_training: local_training_lib.LocalTraining,
   attack: attack_lib.ClientAttack,
   aggregator: tff.aggregators.WeightedAggregationFactory,
+  observe: bool = False,
 ) -> Federation:
   """Builds federated averaging with stateful clients, one kind of which attacks.
 
@@ -158,6 +163,8 @@ def build_federation(
     local_training: What every client does.
     attack: What a client whose state says `adversary` does differently.
     aggregator: Combines the updates, which are weighted by the number of samples.
+    observe: Whether the measurements are `observed`, the update of the client whose state says
+      so (of several, their sum; of none, zeros), and `aggregator`, those of the aggregator.
 
   Returns:
     The process, and the functions that make its states.
@@ -183,6 +190,7 @@ def build_federation(
       attack=slot,
       loss=np.float32(0.0),
       update_norm=np.float32(0.0),
+      observed=np.bool_(False),
     )
     return tf.nest.map_structure(np.asarray, state)
 
@@ -236,6 +244,12 @@ def build_federation(
   def apply_update(weights, update):
     return tf.nest.map_structure(tf.add, weights, update)
 
+  @tff.tensorflow.computation(weights_type, client_type)
+  def if_observed(update, state):
+    return tf.nest.map_structure(
+      lambda part: tf.where(state.observed, part, tf.zeros_like(part)), update
+    )
+
   @tff.tensorflow.computation(np.int32)
   def increment(count):
     return count + 1
@@ -255,7 +269,13 @@ def build_federation(
       tff.federated_map(increment, server.round),
       server.accuracy,
     )
-    return tff.federated_zip(new_server), output.state, aggregate.measurements
+    measurements = aggregate.measurements
+    if observe:
+      seen = tff.federated_sum(tff.federated_map(if_observed, (output.update, output.state)))
+      measurements = tff.federated_zip(
+        collections.OrderedDict(observed=seen, aggregator=measurements)
+      )
+    return tff.federated_zip(new_server), output.state, measurements
 
   def initial_server(weights: ModelWeights, seed: int = 0) -> ServerState:
     server = process.initialize()

@@ -17,12 +17,13 @@ from tff_attacks.runtime import in_process, worker
 CLIENTS = 3
 
 
-def build(attack=None, training=None, aggregator="mean", model_fn=tiny.global_model):
+def build(attack=None, training=None, aggregator="mean", model_fn=tiny.global_model, observe=False):
   return process.build_federation(
     model_fn,
     training or tiny.training(),
     attack or attack_lib.honest(),
     aggregation.build_aggregator(aggregator),
+    observe,
   )
 
 
@@ -100,6 +101,29 @@ class TestRounds:
     assert_close(list(server.weights.trainable), list(expected.trainable), atol=1e-6)
     moved = np.abs(server.weights.trainable[0] - initial.trainable[0]).max()
     assert moved > 0.01
+
+  def test_an_observed_client_shows_its_update(self):
+    """As it was before aggregation, in any round; other federations' measurements are as ever."""
+    sgd = tff.learning.optimizers.build_sgdm(0.05)
+    training = tiny.training(sgd, shuffle=False)
+    federation = build(training=training, observe=True)
+    server, clients = start(federation)
+    server, clients = run(federation, server, clients, DATA, 1)
+    before = tf.nest.map_structure(tf.convert_to_tensor, server.weights)
+    _, _, unseen = federation.process.next(server, list(clients), DATA)
+    assert not any(np.any(part) for part in tf.nest.flatten(unseen["observed"]))
+    clients[1] = clients[1]._replace(observed=np.bool_(True))
+    _, clients, measurements = federation.process.next(server, list(clients), DATA)
+    model = keras_state.build(tiny.global_model)
+    data = tf.nest.map_structure(tf.convert_to_tensor, DATA[1])
+    optimizer = training.initialize(before)
+    expected = training.train(model, before, optimizer, data, tf.constant([0, 0])).update
+    assert_close(
+      list(measurements["observed"].trainable), [np.asarray(w) for w in expected.trainable],
+      atol=1e-6,
+    )  # fmt: skip
+    assert [bool(client.observed) for client in clients] == [False, True, False]
+    assert "aggregator" in measurements
 
   def test_plain_mean_ignores_the_number_of_examples(self):
     training = tiny.training(shuffle=False)

@@ -12,7 +12,9 @@ from tff_attacks.simulation import checkpoints as checkpoints_lib
 def state(value):
   server = ServerState([np.full([2, 3], value, np.float32)], (), np.int32(value), np.float32(0.5))
   clients = [
-    ClientState(np.array([1, value], np.int32), np.bool_(slot), {}, np.zeros([slot, 2]), None, None)
+    ClientState(
+      np.array([1, value], np.int32), np.bool_(slot), {}, np.zeros([slot, 2]), None, None, None
+    )
     for slot in (0, 1)
   ]
   return server, [client._replace(loss=np.float32(value)) for client in clients]

@@ -1,0 +1,76 @@
+"""Global models that reconstructions are measured on. All end with logits."""
+
+import tensorflow as tf
+
+_LENET_RANGE = 0.5
+
+
+def lenet(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+  """The sigmoid LeNet of DLG: three 5x5 convolutions, all weights uniform in [-0.5, 0.5].
+
+  Source: https://arxiv.org/abs/1906.08935. With rectifiers or common initial weights DLG fails.
+
+  Args:
+    image_shape: Height, width and channels.
+    num_classes: C.
+  """
+  layers = tf.keras.layers
+
+  def uniform():
+    return tf.keras.initializers.RandomUniform(-_LENET_RANGE, _LENET_RANGE)
+
+  def convolution(strides):
+    return layers.Conv2D(
+      12, 5, strides, "same", activation="sigmoid",
+      kernel_initializer=uniform(), bias_initializer=uniform(),
+    )  # fmt: skip
+
+  return tf.keras.Sequential(
+    [
+      layers.Input(image_shape),
+      convolution(2),
+      convolution(2),
+      convolution(1),
+      layers.Flatten(),
+      layers.Dense(num_classes, kernel_initializer=uniform(), bias_initializer=uniform()),
+    ]
+  )
+
+
+def cnn(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+  """The CNN of "Privacy attack in federated learning is not easy".
+
+  Args:
+    image_shape: Height, width and channels.
+    num_classes: C.
+  """
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input(image_shape),
+      layers.Conv2D(32, 3, padding="same", activation="relu"),
+      layers.Conv2D(64, 3, padding="same", activation="relu"),
+      layers.MaxPool2D(2),
+      layers.Flatten(),
+      layers.Dense(512, activation="relu"),
+      layers.Dense(num_classes),
+    ]
+  )
+
+
+def mlp(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+  """One hidden layer of 256 units.
+
+  Args:
+    image_shape: Height, width and channels.
+    num_classes: C.
+  """
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input(image_shape),
+      layers.Flatten(),
+      layers.Dense(256, activation="relu"),
+      layers.Dense(num_classes),
+    ]
+  )

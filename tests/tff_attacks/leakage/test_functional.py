@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_attacks import keras_state
+from tff_attacks.data.datasets import Images
+from tff_attacks.leakage import functional, leakage
+from tff_attacks.learning import local_training
+
+IMAGE_SHAPE = (6, 6, 2)
+CLASSES = 3
+layers = tf.keras.layers
+
+BODIES = {
+  "dense": lambda: [layers.Flatten(), layers.Dense(7, "tanh")],
+  "conv": lambda: [layers.Conv2D(4, 3, padding="same", activation="sigmoid"), layers.Flatten()],
+  "strided": lambda: [layers.Conv2D(4, 3, 2, activation="elu"), layers.Flatten()],
+  "average pooling": lambda: [
+    layers.Conv2D(4, 3, activation="sigmoid"), layers.AveragePooling2D(2), layers.Flatten(),
+  ],
+  "max pooling": lambda: [
+    layers.Conv2D(4, 3, activation="sigmoid"), layers.MaxPool2D(2), layers.Flatten(),
+  ],
+  "relu": lambda: [layers.Flatten(), layers.Dense(9, "relu")],
+  "batch normalisation": lambda: [
+    layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Activation("tanh"), layers.Flatten(),
+  ],
+  "global pooling": lambda: [
+    layers.Conv2D(4, 3, activation="elu"), layers.GlobalAveragePooling2D(),
+  ],
+}  # fmt: skip
+
+
+def model_of(body, softmax=False):
+  last = layers.Dense(CLASSES, activation="softmax" if softmax else None)
+  return tf.keras.Sequential([layers.Input(IMAGE_SHAPE), *BODIES[body](), last])
+
+
+def batch(count, seed=0):
+  rng = np.random.default_rng(seed)
+  images = rng.uniform(-1, 1, [count, *IMAGE_SHAPE]).astype(np.float32)
+  return Images(images, rng.integers(0, CLASSES, count).astype(np.int32))
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_second_order_gradients_agree_with_finite_differences(body):
+  """Of a sum of squares of the gradient, in a random direction of the images."""
+  tf.keras.utils.set_random_seed(0)
+  model = model_of(body)
+  data = batch(3)
+  labels = tf.one_hot(data.labels, CLASSES)
+  rng = np.random.default_rng(1)
+  direction = rng.standard_normal(data.images.shape).astype(np.float32)
+
+  def objective(images):
+    return tf.add_n([tf.reduce_sum(g**2) for g in functional.gradients(model, images, labels)])
+
+  images = tf.constant(data.images)
+  with tf.GradientTape() as tape:
+    tape.watch(images)
+    value = objective(images)
+  found = float(tf.reduce_sum(tape.gradient(value, images) * direction))
+  step = 1e-3
+  ends = [float(objective(images + sign * step * direction)) for sign in (1, -1)]
+  expected = (ends[0] - ends[1]) / (2 * step)
+  assert found == pytest.approx(expected, rel=0.02, abs=1e-3 * float(value))
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_the_gradient_is_that_of_training(softmax):
+  tf.keras.utils.set_random_seed(0)
+  model = model_of("conv", softmax)
+  data = batch(5)
+  found = functional.gradients(model, data.images, tf.one_hot(data.labels, CLASSES))
+  gradient = local_training.plain_gradient(local_training.cross_entropy(not softmax))
+  weights = keras_state.read(model)
+  observed = leakage.observe_gradient(lambda: model_of("conv", softmax), gradient, weights, data)
+  for one, other in zip(found, leakage.mean_gradient(observed), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch_size", "epochs"), [(5, 1), (2, 1), (2, 3)])
+def test_unrolled_steps_are_those_of_local_training(batch_size, epochs):
+  tf.keras.utils.set_random_seed(0)
+  model = model_of("conv")
+  data = batch(5)
+  training = local_training.local_training(
+    tff.learning.optimizers.build_sgdm(0.2),
+    local_training.plain_gradient(local_training.cross_entropy(from_logits=True)),
+    batch_size,
+    epochs,
+    shuffle=False,
+  )
+  weights = tf.nest.map_structure(np.asarray, keras_state.read(model))
+  trained = keras_state.build(lambda: model_of("conv"))
+  sent = training.train(trained, weights, training.initialize(weights), data, tf.constant([0, 0]))
+  observation = leakage.Observation(weights, sent.update, 5, batch_size, epochs, 0.2)
+  found = functional.simulate(
+    model, tf.constant(data.images), tf.one_hot(data.labels, CLASSES), batch_size, epochs, 0.2
+  )
+  for one, other in zip(found, leakage.mean_gradient(observation), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_layers_get_their_variables_back():
+  model = model_of("batch normalisation")
+  variables = [id(v) for v in model.trainable_variables]
+  before = model(np.ones([1, *IMAGE_SHAPE])).numpy()
+  with functional.weights_as(model, [tf.zeros_like(v) for v in model.trainable_variables]):
+    assert not model(np.ones([1, *IMAGE_SHAPE])).numpy().any()
+  np.testing.assert_array_equal(model(np.ones([1, *IMAGE_SHAPE])), before)
+  assert [id(v) for v in model.trainable_variables] == variables

@@ -1,0 +1,154 @@
+"""Attacks that match gradients: they find the images where their own papers say that they do."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn import datasets as sk_datasets
+
+from models import leakage as models
+from tff_attacks import keras_state
+from tff_attacks.data.datasets import Images
+from tff_attacks.keras_state import ModelWeights
+from tff_attacks.leakage import functional, gradient_matching, labels, leakage
+from tff_attacks.leakage.leakage import Observation
+from tff_attacks.learning import local_training
+from tff_attacks.metrics import leakage as metrics
+
+GRADIENT = local_training.plain_gradient(local_training.cross_entropy(from_logits=True))
+CLASSES = 10
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+
+
+def pictures(seed, count, size):
+  """Crops of photographs, enlarged or shrunk to the size."""
+  rng = np.random.default_rng(seed)
+  photographs = sk_datasets.load_sample_images().images
+  crops = []
+  for _ in range(count):
+    photograph = photographs[rng.integers(2)]
+    top, left = rng.integers(0, 427 - 160), rng.integers(0, 640 - 160)
+    crops.append(photograph[top : top + 160, left : left + 160])
+  pixels = tf.image.resize(np.stack(crops), [size, size], method="area").numpy()
+  return Images((pixels / 127.5 - 1).astype(np.float32), np.arange(count, dtype=np.int32) % CLASSES)
+
+
+def lenet():
+  return models.lenet((16, 16, 3), CLASSES)
+
+
+def elu_cnn():
+  """Small; with rectifiers it would have to be wide, or those that are dead stay so."""
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input([32, 32, 3]),
+      layers.Conv2D(16, 3, padding="same", activation="elu"),
+      layers.Conv2D(32, 3, padding="same", activation="elu"),
+      layers.AveragePooling2D(2),
+      layers.Flatten(),
+      layers.Dense(64, activation="elu"),
+      layers.Dense(CLASSES),
+    ]
+  )
+
+
+def observe(model_fn, data, seed):
+  weights = keras_state.initial_weights(model_fn, seed)
+  return leakage.observe_gradient(model_fn, GRADIENT, weights, data)
+
+
+def psnr(found, data):
+  order = metrics.match(found.images, data.images)
+  assert sorted(found.labels) == sorted(data.labels)
+  return metrics.score(found.images, data.take(order), data).psnr
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("attack", [gradient_matching.dlg, gradient_matching.idlg])
+def test_one_image_of_the_sigmoid_lenet(attack, seed):
+  data = pictures(seed, 1, 16)._replace(labels=np.array([seed + 3], np.int32))
+  found = attack(lenet, steps=900)(observe(lenet, data, seed), seed)
+  assert psnr(found, data) > 30
+  assert found.losses[-1] < 1e-4 * found.losses[0]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("count", [1, 4])
+def test_inverting_gradients_of_a_batch(count, seed):
+  data = pictures(seed, count, 32)
+  attack = gradient_matching.inverting_gradients(
+    elu_cnn, lambda *_: np.bincount(data.labels, minlength=CLASSES), steps=600, total_variation=1e-3
+  )
+  assert psnr(attack(observe(elu_cnn, data, seed), seed), data) > 25
+
+
+def unrolled(data, seed, batch_size, epochs, learning_rate=0.01) -> Observation:
+  """What a client sends that does not shuffle."""
+  weights = keras_state.initial_weights(elu_cnn, seed)
+  model = keras_state.build(elu_cnn)
+  keras_state.assign(model, weights)
+  gradients = functional.simulate(
+    model, tf.constant(data.images), tf.one_hot(data.labels, CLASSES), batch_size, epochs,
+    learning_rate,
+  )  # fmt: skip
+  steps = -(-len(data.labels) // batch_size) * epochs
+  update = [-learning_rate * steps * g.numpy() for g in gradients]
+  return Observation(
+    weights, ModelWeights(update, []), len(data.labels), batch_size, epochs, learning_rate
+  )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_local_steps_must_be_unrolled(seed):
+  data = pictures(seed, 2, 32)
+  observation = unrolled(data, seed, batch_size=1, epochs=3)
+  attack = functools.partial(
+    gradient_matching.inverting_gradients, elu_cnn,
+    lambda *_: np.bincount(data.labels, minlength=CLASSES), steps=400, total_variation=1e-3,
+  )  # fmt: skip
+  simulated = psnr(attack()(observation, seed), data)
+  assert simulated > 25
+  assert simulated > psnr(attack(unroll=False)(observation, seed), data) + 3
+
+
+@pytest.mark.slow
+def test_labels_of_a_batch_are_found_with_the_images():
+  data = pictures(0, 3, 32)
+  attack = gradient_matching.inverting_gradients(elu_cnn, steps=1200, total_variation=1e-3)
+  assert psnr(attack(observe(elu_cnn, data, 0), 0), data) > 20
+
+
+@pytest.mark.slow
+def test_inverting_gradients_of_the_papers_cnn():
+  cnn = functools.partial(models.cnn, (32, 32, 3), CLASSES)
+  data = pictures(0, 1, 32)
+  attack = gradient_matching.inverting_gradients(cnn, labels.idlg, steps=600, total_variation=1e-3)
+  assert psnr(attack(observe(cnn, data, 0), 0), data) > 25
+
+
+def test_a_reconstruction_of_another_gradient_is_no_likeness():
+  """The control: the same attack on the gradient of another image does not find this one."""
+  data, other = pictures(0, 1, 16), pictures(7, 1, 16)
+  found = gradient_matching.idlg(lenet, steps=300)(observe(lenet, other, 0), 0)
+  assert metrics.score(found.images, data, data).psnr < 15
+
+
+def test_same_seed_same_images():
+  data = pictures(0, 2, 16)
+  attack = gradient_matching.dlg(lenet, steps=5)
+  first, again, other = (attack(observe(lenet, data, 0), seed) for seed in (0, 0, 1))
+  np.testing.assert_array_equal(first.images, again.images)
+  assert np.abs(first.images - other.images).max() > 0.1
+
+
+def test_refusals():
+  data = pictures(0, 2, 16)
+  observation = observe(lenet, data, 0)
+  with pytest.raises(ValueError, match="idlg: tells the label of one image, not of 2"):
+    gradient_matching.idlg(lenet)(observation, 0)
+  broken = ModelWeights([np.full_like(u, np.inf) for u in observation.update.trainable], [])
+  for attack in (gradient_matching.dlg, gradient_matching.idlg):
+    with pytest.raises(ValueError, match="update: holds numbers that are not finite"):
+      attack(lenet)(observation._replace(update=broken), 0)

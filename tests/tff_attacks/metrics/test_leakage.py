@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from scipy import signal
+
+from tff_attacks.data.datasets import Images
+from tff_attacks.metrics import leakage
+
+
+def images(count, seed=0, classes=3):
+  rng = np.random.default_rng(seed)
+  pixels = rng.uniform(-1, 1, [count, 16, 16, 3]).astype(np.float32)
+  return Images(pixels, np.arange(count) % classes)
+
+
+def test_a_perfect_reconstruction():
+  true = images(40).take(np.arange(4))
+  scores = leakage.score(true.images, true, images(40))
+  assert scores.mse == 0
+  assert scores.ssim == pytest.approx(1)
+  assert scores.identified == 1
+  assert scores.psnr > 100
+
+
+def reference_ssim(first, second):
+  """Wang et al., 2004, with an 11x11 Gaussian window that stays within the image."""
+  axis = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+  window = np.outer(axis, axis) / axis.sum() ** 2
+
+  def smooth(image):
+    return signal.convolve2d(image, window, "valid")
+
+  channels = []
+  for a, b in zip(np.moveaxis(first, -1, 0), np.moveaxis(second, -1, 0), strict=True):
+    mean_a, mean_b = smooth(a), smooth(b)
+    variances = smooth(a * a) - mean_a**2 + smooth(b * b) - mean_b**2
+    covariance = smooth(a * b) - mean_a * mean_b
+    similarity = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
+    similarity /= (mean_a**2 + mean_b**2 + 0.01**2) * (variances + 0.03**2)
+    channels.append(similarity.mean())
+  return np.mean(channels)
+
+
+def test_scores_of_noisy_copies_are_those_of_their_formulas():
+  true = images(3)
+  found = np.clip(true.images + np.random.default_rng(1).normal(0, 0.4, true.images.shape), -1, 1)
+  scores = leakage.score(found, true, true)
+  pairs = [((a + 1) / 2, (b + 1) / 2) for a, b in zip(found, true.images, strict=True)]
+  psnr = [-10 * np.log10(np.mean((a - b) ** 2)) for a, b in pairs]
+  assert scores.psnr == pytest.approx(np.mean(psnr), rel=1e-4)
+  assert scores.ssim == pytest.approx(np.mean([reference_ssim(*pair) for pair in pairs]), abs=1e-4)
+
+
+def test_what_is_outside_the_range_is_cut_off():
+  true = images(2)._replace(images=np.ones([2, 16, 16, 3], np.float32))
+  assert leakage.score(5 * true.images, true, true).mse == 0
+
+
+def test_matching_finds_the_permutation():
+  true = images(6)
+  order = np.array([3, 0, 5, 1])
+  found = true.images[order] + 0.05
+  assert leakage.match(found, true.images).tolist() == order.tolist()
+  with pytest.raises(ValueError, match="there are 6 reconstructions of 4 images"):
+    leakage.match(true.images, true.images[:4])
+
+
+def test_no_true_image_is_matched_twice():
+  """Two reconstructions of the same image: the worse one takes another."""
+  true = images(2)
+  found = np.stack([true.images[0], 0.9 * true.images[0]])
+  assert leakage.match(found, true.images).tolist() == [0, 1]
+
+
+def test_identified_looks_among_images_of_the_label():
+  candidates = images(30)
+  true = candidates.take(np.arange(6))
+  found = true.images.copy()
+  found[0] = candidates.images[3]  # Another image of label 0.
+  found[1] = candidates.images[2]  # An image of another label: of label 1, its own may be nearest.
+  scores = leakage.score(found, true, candidates)
+  assert scores.identified in (4 / 6, 5 / 6)
+  found[1] = true.images[1]
+  assert leakage.score(found, true, candidates).identified == 5 / 6
+
+
+def test_nulls():
+  candidates = images(60)
+  true = candidates.take(np.arange(6))
+  random, mean = leakage.random_guess(true, candidates, 0), leakage.mean_guess(true, candidates)
+  assert random.identified == 0
+  # Two uniform pixels in [0, 1] differ by 1/6 in the mean square, one and the mean by 1/12.
+  assert random.mse == pytest.approx(1 / 6, rel=0.05)
+  assert mean.mse == pytest.approx(1 / 12, rel=0.05)
+  assert mean.psnr == pytest.approx(-10 * np.log10(1 / 12), abs=0.2)

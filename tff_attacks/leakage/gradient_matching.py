@@ -1,0 +1,146 @@
+"""Reconstruction by matching gradients: DLG, iDLG and Inverting Gradients.
+
+Images are sought whose gradient is that of the client.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tff_attacks import keras_state
+from tff_attacks.attacks import attack
+from tff_attacks.leakage import functional, labels, leakage, search
+from tff_attacks.leakage.leakage import Observation, Reconstruction
+
+
+def dlg(model_fn: keras_state.ModelFn, steps: int = 300) -> leakage.Reconstruct:
+  """Deep leakage from gradients: images and labels with the least squared difference.
+
+  Both are found together by L-BFGS. Source: https://arxiv.org/abs/1906.08935, Algorithm 1.
+
+  Args:
+    model_fn: Builds the global model.
+    steps: Iterations of L-BFGS.
+  """
+
+  def reconstruct(observation, seed, watch=search.unwatched):
+    model, target = _prepare(model_fn, observation)
+    count, classes = observation.num_samples, model.output_shape[-1]
+    rng = np.random.default_rng(seed)
+    start = [
+      rng.standard_normal([count, *model.input_shape[1:]]), rng.standard_normal([count, classes])
+    ]  # fmt: skip
+
+    def loss_fn(values):
+      images, logits = values
+      found = functional.gradients(model, images, tf.nn.softmax(logits))
+      return squared_difference(found, target)
+
+    (images, logits), losses = search.lbfgs(loss_fn, start, steps, watch)
+    return Reconstruction(images, logits.argmax(axis=1).astype(np.int32), losses)
+
+  return reconstruct
+
+
+def idlg(model_fn: keras_state.ModelFn, steps: int = 300) -> leakage.Reconstruct:
+  """DLG of one image with the label that its gradient tells.
+
+  Source: https://arxiv.org/abs/2001.02610.
+
+  Args:
+    model_fn: Builds the global model.
+    steps: Iterations of L-BFGS.
+
+  Returns:
+    The attack. It raises a `ValueError` for several images.
+  """
+
+  def reconstruct(observation, seed, watch=search.unwatched):
+    model, target = _prepare(model_fn, observation)
+    label = labels.idlg(model, observation, seed).argmax(keepdims=True)
+    start = np.random.default_rng(seed).standard_normal([1, *model.input_shape[1:]])
+    soft_labels = tf.one_hot(label, model.output_shape[-1])
+
+    def loss_fn(values):
+      return squared_difference(functional.gradients(model, values[0], soft_labels), target)
+
+    (images,), losses = search.lbfgs(loss_fn, [start], steps, watch)
+    return Reconstruction(images, label.astype(np.int32), losses)
+
+  return reconstruct
+
+
+def inverting_gradients(
+  model_fn: keras_state.ModelFn,
+  infer_labels: Callable[[tf.keras.Model, Observation, int], np.ndarray] | None = None,
+  steps: int = 4000,
+  learning_rate: float = 0.1,
+  total_variation: float = 0.01,
+  unroll: bool = True,
+) -> leakage.Reconstruct:
+  """Inverting Gradients: images with the same direction of the gradient, and smooth.
+
+  Source: https://arxiv.org/abs/2003.14053.
+
+  Args:
+    model_fn: Builds the global model.
+    infer_labels: A method of `labels`; None looks for the labels together with the images.
+    steps: Of Adam.
+    learning_rate: Of Adam; images are moved by the signs of their gradients.
+    total_variation: Weight of the smoothness prior.
+    unroll: Whether the client's local steps are simulated; if not, the mean gradient is taken
+      for that of one batch.
+  """
+
+  def reconstruct(observation, seed, watch=search.unwatched):
+    model, target = _prepare(model_fn, observation)
+    count, classes = observation.num_samples, model.output_shape[-1]
+    rng = np.random.default_rng(seed)
+    start = [rng.standard_normal([count, *model.input_shape[1:]])]
+    if infer_labels is None:
+      start.append(rng.standard_normal([count, classes]))
+    else:
+      counts = infer_labels(model, observation, seed)
+      inferred = np.repeat(np.arange(classes), counts)
+
+    def loss_fn(values):
+      images = values[0]
+      soft_labels = tf.nn.softmax(values[1]) if len(values) > 1 else tf.one_hot(inferred, classes)
+      if unroll and leakage.num_steps(observation) > 1:
+        found = functional.simulate(
+          model, images, soft_labels,
+          observation.batch_size, observation.epochs, observation.learning_rate,
+        )  # fmt: skip
+      else:
+        found = functional.gradients(model, images, soft_labels)
+      smoothness = attack.mean_total_variation(images)
+      return cosine_distance(found, target) + total_variation * smoothness
+
+    signed = [True, False][: len(start)]
+    values, losses = search.adam(loss_fn, start, steps, learning_rate, signed, watch=watch)
+    found_labels = values[1].argmax(axis=1) if len(values) > 1 else inferred
+    return Reconstruction(values[0], found_labels.astype(np.int32), losses)
+
+  return reconstruct
+
+
+def squared_difference(gradients: list[Any], target: list[Any]) -> tf.Tensor:
+  """Sum of the squared differences of all entries."""
+  pairs = zip(gradients, target, strict=True)
+  return tf.add_n([tf.reduce_sum((g - t) ** 2) for g, t in pairs])
+
+
+def cosine_distance(gradients: list[Any], target: list[Any]) -> tf.Tensor:
+  """1 - the cosine of the angle between all entries of both, taken as two vectors."""
+  product = tf.add_n([tf.reduce_sum(g * t) for g, t in zip(gradients, target, strict=True)])
+  return 1 - product / (tf.linalg.global_norm(gradients) * tf.linalg.global_norm(target))
+
+
+def _prepare(model_fn, observation) -> tuple[tf.keras.Model, list[tf.Tensor]]:
+  leakage.check_finite(observation)
+  model = keras_state.build(model_fn)
+  keras_state.assign(model, observation.weights)
+  target = [tf.constant(part, tf.float32) for part in leakage.mean_gradient(observation)]
+  return model, target
