@@ -88,7 +88,8 @@ def inverting_gradients(
     model_fn: Builds the global model.
     infer_labels: A method of `labels`; None looks for the labels together with the images.
     steps: Of Adam.
-    learning_rate: Of Adam; images are moved by the signs of their gradients.
+    learning_rate: Of Adam at first, see `search.three_drops`; images are moved by the signs of
+      their gradients.
     total_variation: Weight of the smoothness prior.
     unroll: Whether the client's local steps are simulated; if not, the mean gradient is taken
       for that of one batch.
@@ -119,7 +120,8 @@ def inverting_gradients(
       return cosine_distance(found, target) + total_variation * smoothness
 
     signed = [True, False][: len(start)]
-    values, losses = search.adam(loss_fn, start, steps, learning_rate, signed, watch=watch)
+    schedule = search.three_drops(learning_rate, steps)
+    values, losses = search.adam(loss_fn, start, steps, schedule, signed, watch=watch)
     found_labels = values[1].argmax(axis=1) if len(values) > 1 else inferred
     return Reconstruction(values[0], found_labels.astype(np.int32), losses)
 

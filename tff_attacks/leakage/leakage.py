@@ -39,12 +39,15 @@ class Observation(NamedTuple):
   auxiliary: Images | None = None
 
 
+UNKNOWN = -1
+
+
 class Reconstruction(NamedTuple):
   """What an attack found.
 
   Attributes:
     images: float32 `[n, height, width, channels]` in [-1, 1].
-    labels: int32 `[n]`.
+    labels: int32 `[n]`; `UNKNOWN` where the attack does not look for them.
     losses: float32 `[steps]`, of the attack's own objective.
   """
 

@@ -107,32 +107,38 @@ def lbfgs(
   return best.found()
 
 
+def three_drops(
+  learning_rate: float, steps: int
+) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+  """A tenth of the learning rate from 3/8, 5/8 and 7/8 of the steps on."""
+  return tf.keras.optimizers.schedules.PiecewiseConstantDecay(
+    [steps * eighths // 8 for eighths in (3, 5, 7)],
+    [learning_rate * 0.1**passed for passed in range(4)],
+  )
+
+
 def adam(
   loss_fn: Callable[[list[tf.Tensor]], tf.Tensor],
   start: Sequence[np.ndarray],
   steps: int,
-  learning_rate: float,
+  learning_rate: float | tf.keras.optimizers.schedules.LearningRateSchedule,
   signed: Sequence[bool],
   box: float | None = 1.0,
   watch: Watch = unwatched,
 ) -> Found:
-  """Minimises by Adam, with a tenth of the learning rate from 3/8, 5/8 and 7/8 of the steps on.
+  """Minimises by Adam.
 
   Args:
     loss_fn: (values) -> loss.
     start: Where to start.
     steps: Steps.
-    learning_rate: Of Adam at first.
+    learning_rate: Of Adam; see also `three_drops`.
     signed: Which values are moved by the signs of their gradients alone; those are images.
     box: Images stay within [-box, box]; None lets them leave.
     watch: Told every step.
   """
   variables = [tf.Variable(value, dtype=tf.float32) for value in start]
-  schedule = tf.keras.optimizers.schedules.PiecewiseConstantDecay(
-    [steps * eighths // 8 for eighths in (3, 5, 7)],
-    [learning_rate * 0.1**passed for passed in range(4)],
-  )
-  optimizer = tf.keras.optimizers.legacy.Adam(schedule)
+  optimizer = tf.keras.optimizers.legacy.Adam(learning_rate)
 
   @tf.function
   def step():

@@ -52,9 +52,14 @@ def test_a_step_of_signed_adam_does_not_depend_on_the_gradients_size():
 def test_the_learning_rate_falls_thrice():
   seen = []
   search.adam(
-    lambda values: tf.reduce_sum(values[0]), [np.zeros([1])], 80, 1e-3, [True], box=None,
+    lambda values: tf.reduce_sum(values[0]),
+    [np.zeros([1])],
+    80,
+    search.three_drops(1e-3, 80),
+    [True],
+    box=None,
     watch=lambda step, loss, values: seen.append(loss),
-  )  # fmt: skip
+  )
   moves = -np.diff(seen)
   rates = moves[[0, len(moves) * 4 // 8, len(moves) * 6 // 8, len(moves) - 1]]
   np.testing.assert_allclose(rates, [1e-3, 1e-4, 1e-5, 1e-6], rtol=0.1)

@@ -1,0 +1,59 @@
+"""The imprint block of Robbing the Fed: what a malicious server puts before a model."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+
+def imprint(
+  model_fn: Callable[[], tf.keras.Model], thresholds: np.ndarray
+) -> Callable[[], tf.keras.Model]:
+  """Puts an imprint block before a model.
+
+  Its first layer measures the brightness (mean pixel) of an image and has a unit for each
+  threshold, active for brighter images; its second one makes an image of them. All units have
+  equal weights in both, so that their gradients differ only by the images that lie between
+  their thresholds. Source: https://arxiv.org/abs/2110.13057.
+
+  Args:
+    model_fn: Builds the model.
+    thresholds: Brightness `[bins]`, rising.
+
+  Returns:
+    Builds the model with the block before it.
+
+  Raises:
+    ValueError: If the thresholds do not rise.
+  """
+  if (np.diff(thresholds) <= 0).any():
+    raise ValueError("thresholds: must rise")
+
+  def build():
+    layers = tf.keras.layers
+    model = model_fn()
+    image_shape = model.input_shape[1:]
+    size = int(np.prod(image_shape))
+    return tf.keras.Sequential(
+      [
+        layers.Input(image_shape),
+        layers.Flatten(),
+        layers.Dense(
+          len(thresholds),
+          activation="relu",
+          kernel_initializer=tf.keras.initializers.Constant(1 / size),
+          bias_initializer=tf.keras.initializers.Constant(-np.asarray(thresholds)),
+        ),
+        layers.Dense(size, kernel_initializer=_equal_rows),
+        layers.Reshape(image_shape),
+        model,
+      ]
+    )
+
+  return build
+
+
+def _equal_rows(shape, dtype=None):
+  """One row of random numbers for all units; together they have the variance of Glorot's."""
+  row = tf.random.normal([1, shape[1]], stddev=(2 / sum(shape)) ** 0.5, dtype=dtype or tf.float32)
+  return tf.repeat(row, shape[0], axis=0)

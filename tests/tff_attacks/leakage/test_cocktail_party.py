@@ -1,0 +1,70 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import optimize
+
+from models import leakage as models
+from tests.tff_attacks.leakage.test_gradient_matching import CLASSES, observe, pictures
+from tff_attacks.data import datasets
+from tff_attacks.leakage import cocktail_party, leakage
+from tff_attacks.leakage.cocktail_party import cocktail_party as attack
+
+COUNT = 8
+
+
+def mlp():
+  return models.mlp((28, 28, 1), CLASSES)
+
+
+def correlation(found, true):
+  """Mean |correlation| of each true image with its reconstruction, either sign."""
+  found, true = (x.reshape(len(x), -1) for x in (found, true))
+  table = np.abs(np.corrcoef(found, true)[: len(found), len(found) :])
+  rows, columns = optimize.linear_sum_assignment(-table)
+  return table[rows, columns].mean()
+
+
+@pytest.mark.parametrize(
+  "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
+def test_it_tells_the_images_of_a_batch_apart(seed, shared_data):
+  test = datasets.load("fashion_mnist", shared_data).test
+  data = test.take(np.random.default_rng(seed).choice(len(test.labels), COUNT, replace=False))
+  observation = observe(mlp, data, seed)
+  reconstruct = attack(mlp, steps=2000, learning_rate=1e-2)
+  found = correlation(reconstruct(observation, seed).images, data.images)
+  mixtures = cocktail_party.whiten(leakage.mean_gradient(observation)[0].T, COUNT)
+  assert found >= 0.75
+  assert found > correlation(mixtures, data.images) + 0.1
+
+
+def test_whitened_mixtures():
+  rng = np.random.default_rng(0)
+  sources = rng.uniform(-1, 1, [3, 500])
+  mixtures = rng.standard_normal([10, 3]) @ sources + 4
+  found = cocktail_party.whiten(mixtures, 3)
+  np.testing.assert_allclose(found @ found.T / 500, np.eye(3), atol=1e-9)
+  np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-9)
+  # They span what the centred sources span.
+  centred = sources - sources.mean(axis=1, keepdims=True)
+  assert np.linalg.matrix_rank(np.concatenate([found, centred]), tol=1e-6) == 3
+
+
+def test_similarity():
+  eye = np.eye(3, dtype=np.float32)
+  assert float(cocktail_party.similarity(tf.constant(eye))) == pytest.approx(0)
+  same = tf.constant([[1.0, 0.0], [-2.0, 0.0]])
+  assert float(cocktail_party.similarity(same)) == pytest.approx((np.exp(12.4) - 1) / 2, rel=1e-4)
+
+
+def test_refusals():
+  data = pictures(0, COUNT, 16)
+  cnn = functools.partial(models.cnn, (16, 16, 3), CLASSES)
+  with pytest.raises(ValueError, match="needs a fully connected first layer"):
+    attack(cnn)(observe(cnn, data, 0), 0)
+  few = functools.partial(models.mlp, (16, 16, 3), CLASSES)
+  observation = observe(few, data, 0)._replace(num_samples=300)
+  with pytest.raises(ValueError, match="256 units of the first layer cannot tell 300 images apart"):
+    attack(few)(observation, 0)

@@ -1,0 +1,113 @@
+"""Robbing the Fed reads images off one gradient, as many as lie alone between two thresholds."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from models import imprint
+from models import leakage as models
+from tff_attacks import keras_state
+from tff_attacks.data.datasets import Images
+from tff_attacks.keras_state import ModelWeights
+from tff_attacks.leakage import leakage, robbing
+from tff_attacks.learning import local_training
+from tff_attacks.metrics import leakage as metrics
+
+GRADIENT = local_training.plain_gradient(local_training.cross_entropy(from_logits=True))
+IMAGE_SHAPE = (16, 16, 3)
+CLASSES = 10
+COUNT = 64
+
+
+def photographs(seed, count):
+  """Noise of various brightness."""
+  rng = np.random.default_rng(seed)
+  brightness = np.clip(rng.normal(0.1, 0.2, [count, 1, 1, 1]), -0.6, 0.6)
+  pixels = brightness + rng.uniform(-0.4, 0.4, [count, *IMAGE_SHAPE])
+  return Images(pixels.astype(np.float32), rng.integers(0, CLASSES, count).astype(np.int32))
+
+
+def model_with(thresholds):
+  backbone = functools.partial(models.cnn, IMAGE_SHAPE, CLASSES)
+  return imprint.imprint(backbone, thresholds)
+
+
+def observe(model_fn, data, seed):
+  weights = keras_state.initial_weights(model_fn, seed)
+  return leakage.observe_gradient(model_fn, GRADIENT, weights, data)
+
+
+def copied(found, data):
+  """Share of the true images with a reconstruction above 25 dB."""
+  order = metrics.match(found.images, data.images)
+  errors = (((found.images - data.images[order]) / 2) ** 2).mean(axis=(1, 2, 3))
+  return (-10 * np.log10(errors + 1e-12) > 25).sum() / len(data.labels)
+
+
+def alone(thresholds, data):
+  """Share of the images without another one between their thresholds."""
+  bins = np.searchsorted(thresholds, data.images.mean(axis=(1, 2, 3)), side="right") - 1
+  return np.mean(np.bincount(bins, minlength=len(thresholds))[bins] == 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_copies_the_images_that_are_alone_in_their_bin(seed):
+  data = photographs(seed, COUNT)
+  bounds = robbing.thresholds(128, auxiliary=photographs(100 + seed, 2000))
+  model_fn = model_with(bounds)
+  found = robbing.robbing_the_fed(model_fn)(observe(model_fn, data, seed), seed)
+  share = copied(found, data)
+  # By chance (1 - 1 / 128)^63 = 0.61 of them are alone; of others, one may outweigh the rest.
+  assert share >= 0.45
+  assert alone(bounds, data) - 0.02 <= share <= alone(bounds, data) + 0.15
+  assert len(found.images) <= COUNT
+
+
+def test_knowing_the_brightness_helps():
+  data = photographs(0, COUNT)
+  shares = []
+  for auxiliary in (None, photographs(100, 2000)):
+    model_fn = model_with(robbing.thresholds(128, auxiliary))
+    found = robbing.robbing_the_fed(model_fn)(observe(model_fn, data, 0), 0)
+    shares.append(copied(found, data))
+  assert 0.2 < shares[0] < shares[1]
+
+
+def test_one_image_is_exact():
+  data = photographs(0, 1)
+  model_fn = model_with(robbing.thresholds(20))
+  found = robbing.robbing_the_fed(model_fn)(observe(model_fn, data, 0), 0)
+  np.testing.assert_allclose(found.images[0], data.images[0], atol=1e-3)
+
+
+def test_thresholds():
+  assert (np.diff(robbing.thresholds(500)) > 0).all()
+  assert robbing.thresholds(500)[0] < -1
+  data = photographs(0, 1000)
+  bounds = robbing.thresholds(10, data)
+  bins = np.searchsorted(bounds, data.images.mean(axis=(1, 2, 3)), side="right") - 1
+  assert np.bincount(bins, minlength=10).tolist() == [100] * 10
+
+
+def test_the_model_behind_the_block_sees_every_bin_alike():
+  """Units differ in their thresholds only."""
+  model = model_with(np.array([-0.5, 0.0, 0.5], np.float32))()
+  first, _, second, *_ = model.get_weights()
+  np.testing.assert_array_equal(first, np.full_like(first, 1 / np.prod(IMAGE_SHAPE)))
+  np.testing.assert_array_equal(second[0], second[2])
+  assert np.std(second[0]) > 0
+
+
+def test_refusals():
+  with pytest.raises(ValueError, match="thresholds: must rise"):
+    model_with(np.array([0.0, 0.0]))
+  plain = functools.partial(models.cnn, IMAGE_SHAPE, CLASSES)
+  data = photographs(0, 2)
+  with pytest.raises(ValueError, match="model: needs an imprint block at its beginning"):
+    robbing.robbing_the_fed(plain)(observe(plain, data, 0), 0)
+  model_fn = model_with(robbing.thresholds(4))
+  observation = observe(model_fn, data, 0)
+  broken = ModelWeights([np.full_like(u, np.nan) for u in observation.update.trainable], [])
+  with pytest.raises(ValueError, match="update: holds numbers that are not finite"):
+    robbing.robbing_the_fed(model_fn)(observation._replace(update=broken), 0)

@@ -1,0 +1,66 @@
+"""Robbing the Fed: images read off the gradients of an imprint block (`models.imprint`).
+
+A malicious server, for it changes the model. Nothing is searched for. Source:
+https://arxiv.org/abs/2110.13057.
+"""
+
+import numpy as np
+from scipy import stats
+
+from tff_attacks import keras_state
+from tff_attacks.data.datasets import Images
+from tff_attacks.leakage import leakage, search
+from tff_attacks.leakage.leakage import Reconstruction
+
+
+def thresholds(bins: int, auxiliary: Images | None = None) -> np.ndarray:
+  """Thresholds of brightness between which as many images should lie.
+
+  Args:
+    bins: How many.
+    auxiliary: Images whose quantiles are taken; None takes brightness for Gaussian, with mean
+      -0.1 and standard deviation 0.3 for pixels in [-1, 1].
+
+  Returns:
+    float32 `[bins]`, rising.
+  """
+  shares = np.arange(bins) / bins
+  if auxiliary is None:
+    found = stats.norm(-0.1, 0.3).ppf(shares)
+    found[0] = min(-1.0, found[1]) - 0.01  # Below every image.
+    return found.astype(np.float32)
+  return np.quantile(auxiliary.images.mean(axis=(1, 2, 3)), shares).astype(np.float32)
+
+
+def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
+  """Reads off an image for each bin, those with the largest gradients first.
+
+  Units i and i + 1 differ by the images between their thresholds alone: the difference of their
+  gradients, over that of their biases' gradients, is the only image there, or a mixture of several.
+
+  Args:
+    model_fn: Builds the global model, which begins with an imprint block.
+
+  Returns:
+    The attack. It finds as many images as the client has, or as there are bins with any; their
+    labels are unknown. It raises a `ValueError` for a model without the block.
+  """
+  image_shape = model_fn().input_shape[1:]
+
+  def reconstruct(observation, seed, watch=search.unwatched):
+    del seed, watch  # Nothing is random, and there are no steps.
+    leakage.check_finite(observation)
+    kernel, bias, *_ = leakage.mean_gradient(observation)
+    if kernel.shape != (np.prod(image_shape), bias.size):
+      raise ValueError("model: needs an imprint block at its beginning")
+    # Beyond the last threshold nothing is active.
+    differences = np.diff(kernel, axis=1, append=np.zeros_like(kernel[:, :1]))
+    weights = np.diff(bias, append=np.zeros_like(bias[:1]))
+    order = np.argsort(-np.abs(weights), kind="stable")[: observation.num_samples]
+    order = order[weights[order] != 0]
+    pixels = (differences[:, order] / weights[order]).T
+    images = np.clip(pixels, -1, 1).reshape(-1, *image_shape).astype(np.float32)
+    labels = np.full(len(images), leakage.UNKNOWN, np.int32)
+    return Reconstruction(images, labels, np.zeros(0, np.float32))
+
+  return reconstruct
