@@ -46,7 +46,8 @@ def imprint(
         ),
         layers.Dense(size, kernel_initializer=_equal_rows),
         layers.Reshape(image_shape),
-        model,
+        # One by one, so that attacks on the last layer still find it.
+        *(model.layers if isinstance(model, tf.keras.Sequential) else [model]),
       ]
     )
 
@@ -54,6 +55,6 @@ def imprint(
 
 
 def _equal_rows(shape, dtype=None):
-  """One row of random numbers for all units; together they have the variance of Glorot's."""
+  """One row of random numbers, with the variance of Glorot's, for all units."""
   row = tf.random.normal([1, shape[1]], stddev=(2 / sum(shape)) ** 0.5, dtype=dtype or tf.float32)
   return tf.repeat(row, shape[0], axis=0)

@@ -15,6 +15,8 @@ from tff_attacks.leakage import leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 
 _TEMPERATURE = 12.4
+_RANK = 1e-10
+"""Below this share of the largest variance there is only rounding."""
 
 
 def cocktail_party(
@@ -34,15 +36,14 @@ def cocktail_party(
     total_variation: Weight of the smoothness prior.
 
   Returns:
-    The attack. Sign and scale of an image are not known: each is scaled to the range [-1, 1] and
-    may be a negative, its label is unknown. It raises a `ValueError` for a model that begins
-    otherwise, or has fewer units there than the client has images.
+    The attack. Brightness, contrast and sign of an image are not known: each is scaled to
+    [-1, 1] and may be a negative, its label is unknown. It raises a `ValueError` for a model
+    that begins otherwise, or has fewer units there than the client has images.
   """
   image_shape = model_fn().input_shape[1:]
 
   def reconstruct(observation, seed, watch=search.unwatched):
     del seed  # It starts from the whitened mixtures themselves.
-    leakage.check_finite(observation)
     kernel = leakage.mean_gradient(observation)[0]
     count = observation.num_samples
     if kernel.ndim != 2 or kernel.shape[0] != np.prod(image_shape):
@@ -51,7 +52,10 @@ def cocktail_party(
       raise ValueError(
         f"model: {kernel.shape[1]} units of the first layer cannot tell {count} images apart"
       )
-    mixtures = tf.constant(whiten(kernel.T.astype(np.float64), count), tf.float32)
+    mixed = kernel.T.astype(np.float64)
+    whitening = whitening_matrix(mixed, count)
+    centred = mixed - mixed.mean(axis=1, keepdims=True)
+    mixtures = tf.constant(whitening @ centred, tf.float32)
 
     def unmix(matrix):
       return tf.math.l2_normalize(matrix, axis=1) @ mixtures
@@ -69,32 +73,33 @@ def cocktail_party(
     (matrix,), losses = search.adam(
       loss_fn, [np.eye(count)], steps, learning_rate, [False], watch=watch
     )
-    sources = unmix(tf.constant(matrix, tf.float32)).numpy()
-    images = sources / np.abs(sources).max(axis=1, keepdims=True)
+    images = unmix(tf.constant(matrix, tf.float32)).numpy()
+    lowest, highest = images.min(axis=1, keepdims=True), images.max(axis=1, keepdims=True)
+    images = 2 * (images - lowest) / (highest - lowest) - 1
     labels = np.full(count, leakage.UNKNOWN, np.int32)
     return Reconstruction(images.reshape(count, *image_shape), labels, losses)
 
   return reconstruct
 
 
-def whiten(mixtures: np.ndarray, count: int) -> np.ndarray:
-  """Combinations of mixtures that are uncorrelated and have mean 0 and variance 1.
+def whitening_matrix(mixtures: np.ndarray, count: int) -> np.ndarray:
+  """Makes combinations of mixtures that are uncorrelated and have variance 1.
 
   Args:
     mixtures: float `[units, pixels]`.
     count: How many combinations, those with the most variance.
 
   Returns:
-    float `[count, pixels]`.
+    float `[count, units]`. Where the mixtures have fewer dimensions than asked for, variances
+    stay below 1.
   """
-  centred = mixtures - mixtures.mean(axis=1, keepdims=True)
-  values, vectors = np.linalg.eigh(centred @ centred.T / centred.shape[1])
-  values = np.maximum(values[-count:], np.finfo(np.float64).tiny)
-  return (vectors[:, -count:] / np.sqrt(values)).T @ centred
+  values, vectors = np.linalg.eigh(np.cov(mixtures, bias=True))
+  values = np.maximum(values[-count:], _RANK * values[-1])
+  return (vectors[:, -count:] / np.sqrt(values)).T
 
 
 def similarity(matrix: tf.Tensor) -> tf.Tensor:
-  """How alike the rows of a matrix are: mean of exp(12.4 |cosine|) - 1 over all pairs."""
+  """How alike the rows of a matrix are: mean of exp(12.4 |cosine|) - 1, on the diagonal 0."""
   rows = tf.math.l2_normalize(matrix, axis=1)
   cosines = tf.abs(rows @ tf.transpose(rows))
   cosines = tf.linalg.set_diag(cosines, tf.zeros_like(cosines[0]))

@@ -47,12 +47,16 @@ def log_probabilities(model: tf.keras.Model, images: tf.Tensor) -> tf.Tensor:
   """Log-probabilities `[n, C]` in inference mode, from logits or probabilities."""
   outputs = model(images, training=False)
   if tf.keras.activations.serialize(keras_state.last_layer(model).activation) == "softmax":
-    return tf.math.log(outputs)
+    return tf.math.log(tf.maximum(outputs, 1e-30))
   return tf.nn.log_softmax(outputs)
 
 
 def gradients(model: tf.keras.Model, images: tf.Tensor, soft_labels: tf.Tensor) -> list[tf.Tensor]:
   """Gradients of the mean cross-entropy, to be differentiated once more.
+
+  They are those of a client's training where training and inference are the same: not with
+  BatchNormalization or Dropout, whose statistics or masks a server does not see, nor with
+  regularisers.
 
   Args:
     model: Its weights as they are.
@@ -60,7 +64,7 @@ def gradients(model: tf.keras.Model, images: tf.Tensor, soft_labels: tf.Tensor) 
     soft_labels: float32 `[n, C]`, rows that sum to 1.
   """
   with tf.GradientTape() as tape:
-    loss = -tf.reduce_mean(tf.reduce_sum(soft_labels * log_probabilities(model, images), axis=1))
+    loss = _cross_entropy(model, images, soft_labels)
   return tape.gradient(loss, model.trainable_variables)
 
 
@@ -102,5 +106,9 @@ def simulate(
 def _gradients_at(model, weights, images, soft_labels):
   with tf.GradientTape() as tape, weights_as(model, weights):
     tape.watch(weights)
-    loss = -tf.reduce_mean(tf.reduce_sum(soft_labels * log_probabilities(model, images), axis=1))
+    loss = _cross_entropy(model, images, soft_labels)
   return tape.gradient(loss, weights)
+
+
+def _cross_entropy(model, images, soft_labels):
+  return -tf.reduce_mean(tf.reduce_sum(soft_labels * log_probabilities(model, images), axis=1))

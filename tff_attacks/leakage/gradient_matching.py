@@ -15,14 +15,14 @@ from tff_attacks.leakage import functional, labels, leakage, search
 from tff_attacks.leakage.leakage import Observation, Reconstruction
 
 
-def dlg(model_fn: keras_state.ModelFn, steps: int = 300) -> leakage.Reconstruct:
+def dlg(model_fn: keras_state.ModelFn, steps: int = 6000) -> leakage.Reconstruct:
   """Deep leakage from gradients: images and labels with the least squared difference.
 
   Both are found together by L-BFGS. Source: https://arxiv.org/abs/1906.08935, Algorithm 1.
 
   Args:
     model_fn: Builds the global model.
-    steps: Iterations of L-BFGS.
+    steps: Iterations of L-BFGS at most; the source has 300 times 20.
   """
 
   def reconstruct(observation, seed, watch=search.unwatched):
@@ -39,19 +39,19 @@ def dlg(model_fn: keras_state.ModelFn, steps: int = 300) -> leakage.Reconstruct:
       return squared_difference(found, target)
 
     (images, logits), losses = search.lbfgs(loss_fn, start, steps, watch)
-    return Reconstruction(images, logits.argmax(axis=1).astype(np.int32), losses)
+    return Reconstruction(_in_range(images), logits.argmax(axis=1).astype(np.int32), losses)
 
   return reconstruct
 
 
-def idlg(model_fn: keras_state.ModelFn, steps: int = 300) -> leakage.Reconstruct:
+def idlg(model_fn: keras_state.ModelFn, steps: int = 6000) -> leakage.Reconstruct:
   """DLG of one image with the label that its gradient tells.
 
   Source: https://arxiv.org/abs/2001.02610.
 
   Args:
     model_fn: Builds the global model.
-    steps: Iterations of L-BFGS.
+    steps: Iterations of L-BFGS at most; the source has 300 times 20.
 
   Returns:
     The attack. It raises a `ValueError` for several images.
@@ -67,7 +67,7 @@ def idlg(model_fn: keras_state.ModelFn, steps: int = 300) -> leakage.Reconstruct
       return squared_difference(functional.gradients(model, values[0], soft_labels), target)
 
     (images,), losses = search.lbfgs(loss_fn, [start], steps, watch)
-    return Reconstruction(images, label.astype(np.int32), losses)
+    return Reconstruction(_in_range(images), label.astype(np.int32), losses)
 
   return reconstruct
 
@@ -91,8 +91,8 @@ def inverting_gradients(
     learning_rate: Of Adam at first, see `search.three_drops`; images are moved by the signs of
       their gradients.
     total_variation: Weight of the smoothness prior.
-    unroll: Whether the client's local steps are simulated; if not, the mean gradient is taken
-      for that of one batch.
+    unroll: Whether the client's local steps are simulated, with its images in an order that is
+      a guess; if not, the mean gradient is taken for that of one batch.
   """
 
   def reconstruct(observation, seed, watch=search.unwatched):
@@ -103,8 +103,9 @@ def inverting_gradients(
     if infer_labels is None:
       start.append(rng.standard_normal([count, classes]))
     else:
-      counts = infer_labels(model, observation, seed)
-      inferred = np.repeat(np.arange(classes), counts)
+      counts = infer_labels(keras_state.build(model_fn), observation, seed)
+      # In no order: a client that shuffles has batches of several classes.
+      inferred = rng.permutation(np.repeat(np.arange(classes), counts))
 
     def loss_fn(values):
       images = values[0]
@@ -140,8 +141,11 @@ def cosine_distance(gradients: list[Any], target: list[Any]) -> tf.Tensor:
   return 1 - product / (tf.linalg.global_norm(gradients) * tf.linalg.global_norm(target))
 
 
+def _in_range(images) -> np.ndarray:
+  return np.clip(images, -1, 1).astype(np.float32)
+
+
 def _prepare(model_fn, observation) -> tuple[tf.keras.Model, list[tf.Tensor]]:
-  leakage.check_finite(observation)
   model = keras_state.build(model_fn)
   keras_state.assign(model, observation.weights)
   target = [tf.constant(part, tf.float32) for part in leakage.mean_gradient(observation)]

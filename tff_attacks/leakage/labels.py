@@ -1,9 +1,10 @@
 """Label inference: how many images of each class a client has, told by its last layer's update.
 
 Each method is a function (model, observation, seed) -> int `[C]`, counts that sum to the number
-of the client's images. They differ in how they estimate the outputs of the network, which the
-gradients of the last layer hold together with the labels (for mean cross-entropy over K images,
-softmax outputs p, features a and one-hot labels y):
+of the client's images. The model's weights are overwritten. The methods differ in how they
+estimate the outputs of the network, which the gradients of the last layer hold together with
+the labels (for mean cross-entropy over K images, softmax outputs p, features a and one-hot
+labels y):
 
     kernel: sum over i of a_i (p_i - y_i)^T / K        bias: sum over i of (p_i - y_i) / K
 
@@ -155,7 +156,12 @@ def to_counts(estimates: np.ndarray, total: int) -> np.ndarray:
 
   Returns:
     int32 `[C]`.
+
+  Raises:
+    ValueError: If an estimate is not finite.
   """
+  if not np.isfinite(estimates).all():
+    raise ValueError("labels: the estimates of the counts are not finite")
   estimates = estimates - estimates.max()  # The same counts, with less rounding.
   ordered = np.sort(estimates)[::-1]
   excess = (np.cumsum(ordered) - total) / np.arange(1, ordered.size + 1)
@@ -174,7 +180,6 @@ def label_accuracy(counts: np.ndarray, labels: np.ndarray) -> float:
 
 def _head(model, observation) -> _Head:
   keras_state.last_layer(model)
-  leakage.check_finite(observation)
   return _Head(*leakage.mean_gradient(observation)[-2:])
 
 
@@ -209,8 +214,9 @@ def _expected_outputs(model, weights, observation, seed) -> np.ndarray:
     if not own.any():
       raise ValueError(f"rlu: the server has no image of class {label} of its own")
     _, logits = _forward(model, weights, images[own])
-    covariance = np.cov(logits, rowvar=False, bias=True)
-    drawn = rng.multivariate_normal(logits.mean(axis=0), covariance, _LOGITS, method="eigh")
+    mean = logits.mean(axis=0)
+    covariance = (logits - mean).T @ (logits - mean) / len(logits)
+    drawn = rng.multivariate_normal(mean, covariance, _LOGITS, method="eigh")
     rows.append(tf.nn.softmax(drawn).numpy().mean(axis=0))
   return np.stack(rows)
 

@@ -67,7 +67,16 @@ def num_steps(observation: Observation) -> int:
 
 
 def mean_gradient(observation: Observation) -> list[np.ndarray]:
-  """The update as a gradient: its mean over the client's steps, by the trainable weights."""
+  """The update as a gradient: its mean over the client's steps, by the trainable weights.
+
+  Raises:
+    ValueError: If the update is zero, or holds a number that is not finite.
+  """
+  parts = tf.nest.flatten(observation.update)
+  if not all(np.isfinite(part).all() for part in parts):
+    raise ValueError("update: holds numbers that are not finite; the client's training diverged")
+  if not any(np.any(part) for part in observation.update.trainable):
+    raise ValueError("update: is zero; there is nothing to see")
   scale = observation.learning_rate * num_steps(observation)
   return [-np.asarray(part) / scale for part in observation.update.trainable]
 
@@ -99,13 +108,3 @@ def observe_gradient(
   )
   count = len(data.labels)
   return Observation(weights, update, count, count, 1, 1.0, auxiliary)
-
-
-def check_finite(observation: Observation) -> None:
-  """Checks an update before any attack.
-
-  Raises:
-    ValueError: If it holds a number that is not finite.
-  """
-  if not all(np.isfinite(part).all() for part in tf.nest.flatten(observation.update)):
-    raise ValueError("update: holds numbers that are not finite; the client's training diverged")

@@ -12,6 +12,9 @@ from tff_attacks.data.datasets import Images
 from tff_attacks.leakage import leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 
+_EMPTY = 1e-3
+"""Below this share of the largest gradient there is only rounding."""
+
 
 def thresholds(bins: int, auxiliary: Images | None = None) -> np.ndarray:
   """Thresholds of brightness between which as many images should lie.
@@ -24,12 +27,13 @@ def thresholds(bins: int, auxiliary: Images | None = None) -> np.ndarray:
   Returns:
     float32 `[bins]`, rising.
   """
-  shares = np.arange(bins) / bins
+  shares = np.arange(1, bins) / bins
   if auxiliary is None:
     found = stats.norm(-0.1, 0.3).ppf(shares)
-    found[0] = min(-1.0, found[1]) - 0.01  # Below every image.
-    return found.astype(np.float32)
-  return np.quantile(auxiliary.images.mean(axis=(1, 2, 3)), shares).astype(np.float32)
+  else:
+    found = np.quantile(auxiliary.images.mean(axis=(1, 2, 3)), shares)
+  lowest = min([-1.0, *found]) - 0.01  # Below every image.
+  return np.array([lowest, *found], np.float32)
 
 
 def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
@@ -43,13 +47,13 @@ def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
 
   Returns:
     The attack. It finds as many images as the client has, or as there are bins with any; their
-    labels are unknown. It raises a `ValueError` for a model without the block.
+    labels are unknown. It raises a `ValueError` for a model that does not begin with a fully
+    connected layer on all pixels.
   """
   image_shape = model_fn().input_shape[1:]
 
   def reconstruct(observation, seed, watch=search.unwatched):
     del seed, watch  # Nothing is random, and there are no steps.
-    leakage.check_finite(observation)
     kernel, bias, *_ = leakage.mean_gradient(observation)
     if kernel.shape != (np.prod(image_shape), bias.size):
       raise ValueError("model: needs an imprint block at its beginning")
@@ -57,7 +61,7 @@ def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
     differences = np.diff(kernel, axis=1, append=np.zeros_like(kernel[:, :1]))
     weights = np.diff(bias, append=np.zeros_like(bias[:1]))
     order = np.argsort(-np.abs(weights), kind="stable")[: observation.num_samples]
-    order = order[weights[order] != 0]
+    order = order[np.abs(weights[order]) > _EMPTY * np.abs(weights).max()]
     pixels = (differences[:, order] / weights[order]).T
     images = np.clip(pixels, -1, 1).reshape(-1, *image_shape).astype(np.float32)
     labels = np.full(len(images), leakage.UNKNOWN, np.int32)

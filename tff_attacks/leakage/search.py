@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import optimize
 
 Watch = Callable[[int, float, list[np.ndarray]], None]
-"""(step, loss, values), called after every step."""
+"""(step, its loss, the best values so far), called after every step."""
 
 
 class Found(NamedTuple):
@@ -50,6 +50,8 @@ class _Best:
     self._watch(len(self.losses), loss, self.values)
 
   def found(self) -> Found:
+    if not np.isfinite(self._lowest):
+      raise ValueError("search: the loss was finite in no step")
     return Found(self.values, np.array(self.losses, np.float32))
 
 
@@ -137,6 +139,10 @@ def adam(
     box: Images stay within [-box, box]; None lets them leave.
     watch: Told every step.
   """
+  start = [
+    np.clip(value, -box, box) if sign and box is not None else value
+    for value, sign in zip(start, signed, strict=True)
+  ]
   variables = [tf.Variable(value, dtype=tf.float32) for value in start]
   optimizer = tf.keras.optimizers.legacy.Adam(learning_rate)
 

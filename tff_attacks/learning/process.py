@@ -4,8 +4,9 @@
     next: (<S@SERVER, {C}@CLIENTS, {D}@CLIENTS> -> <S@SERVER, {C}@CLIENTS, M@SERVER>)
 
 S is a `ServerState`, C a `ClientState`, D are `Images`, M are the aggregator's
-measurements. The clients' states persist: whoever drives the process keeps them by
-client and hands each one back in the next round.
+measurements, with one client's update if the server observes it. The clients' states
+persist: whoever drives the process keeps them by client and hands each one back in the next
+round.
 """
 
 import collections

@@ -1,7 +1,8 @@
 """How near reconstructions come to the images that they are of, beside what a guess would reach.
 
 Scores of a pair mean nothing by themselves: PSNR rises with a picture's flatness, and with more
-candidates than reconstructions the best match is good by chance. So each stands beside nulls.
+candidates than reconstructions the best match is good by chance. So each stands beside nulls:
+guesses that were matched to the true images in the same way.
 """
 
 from typing import NamedTuple
@@ -18,13 +19,16 @@ class Scores(NamedTuple):
 
   Attributes:
     mse: Mean squared error of pixels in [0, 1].
-    psnr: Peak signal-to-noise ratio in dB, of pixels in [0, 1]; 10 is no likeness, 25 a good copy.
+    psnr: Peak signal-to-noise ratio in dB, of pixels in [0, 1], an image counting 100 at most;
+      10 is no likeness, 25 a good copy.
+    copied: Share above 25 dB.
     ssim: Structural similarity, at most 1.
     identified: Share whose nearest image among those of the true label is the true image.
   """
 
   mse: float
   psnr: float
+  copied: float
   ssim: float
   identified: float
 
@@ -58,29 +62,48 @@ def score(found: np.ndarray, matched: Images, candidates: Images) -> Scores:
   pixels, true = _unit(found), _unit(matched.images)
   size = min(pixels.shape[1:3])
   ssim = tf.image.ssim(pixels, true, 1.0, filter_size=min(11, size)).numpy()
+  psnr = np.minimum(tf.image.psnr(pixels, true, 1.0).numpy(), 100)
   return Scores(
     mse=float(((pixels - true) ** 2).mean()),
-    psnr=float(tf.image.psnr(pixels, true, 1.0).numpy().mean()),
+    psnr=float(psnr.mean()),
+    copied=float((psnr > 25).mean()),
     ssim=float(ssim.mean()),
     identified=float(np.mean(list(_identified(found, matched, candidates)))),
   )
 
 
-def random_guess(matched: Images, candidates: Images, seed: int) -> Scores:
-  """A null: another image of the same label in place of each reconstruction."""
+def random_guess(count: int, true: Images, others: Images, seed: int) -> Scores:
+  """A null: images of other people, with labels of the client's.
+
+  Args:
+    count: Number of reconstructions.
+    true: The client's images.
+    others: Images that are not the client's.
+    seed: Chooses them.
+
+  Raises:
+    ValueError: If there is no other image of a label.
+  """
   rng = np.random.default_rng(seed)
-  guesses = []
-  for image, label in zip(matched.images, matched.labels, strict=True):
-    of_label = candidates.images[candidates.labels == label]
-    others = of_label[(of_label != image).any(axis=(1, 2, 3))]
-    guesses.append(rng.choice(others) if len(others) else np.zeros_like(image))
-  return score(np.stack(guesses), matched, candidates)
+  drawn = []
+  for label in rng.choice(true.labels, count, replace=False):
+    of_label = np.setdiff1d(np.flatnonzero(others.labels == label), drawn)
+    if not of_label.size:
+      raise ValueError(f"there is no other image of class {label} left")
+    drawn.append(rng.choice(of_label))
+  rest = others.take(np.delete(np.arange(len(others.labels)), drawn))
+  return _score_matched(others.images[drawn], true, rest)
 
 
-def mean_guess(matched: Images, candidates: Images) -> Scores:
-  """A null: the mean of all candidates in place of each reconstruction."""
-  mean = candidates.images.mean(axis=0)
-  return score(np.broadcast_to(mean, matched.images.shape), matched, candidates)
+def mean_guess(count: int, true: Images, others: Images) -> Scores:
+  """A null: the mean of all other images, in place of each reconstruction."""
+  mean = others.images.mean(axis=0)
+  return _score_matched(np.repeat(mean[np.newaxis], count, axis=0), true, others)
+
+
+def _score_matched(guesses, true, others) -> Scores:
+  candidates = Images(*(np.concatenate(parts) for parts in zip(true, others, strict=True)))
+  return score(guesses, true.take(match(guesses, true.images)), candidates)
 
 
 def _identified(found, matched, candidates):

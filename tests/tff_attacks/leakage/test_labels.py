@@ -118,12 +118,9 @@ def test_five_epochs_that_change_little(method, at_least, accuracies):
   assert accuracies["slow", method] >= at_least
 
 
-def test_after_five_epochs_that_change_much_outputs_must_be_followed(accuracies):
-  """Methods that look at the global weights alone are no better than a guess."""
-  guess = accuracies["fast", "guess"]
-  assert accuracies["fast", "rlu"] >= guess + 0.1
+def test_after_five_epochs_that_change_much_it_helps_to_follow_the_outputs(accuracies):
+  assert accuracies["fast", "rlu"] >= max(0.6, accuracies["fast", "guess"] + 0.1)
   assert accuracies["fast", "dimitrov"] >= accuracies["fast", "zsaa"] + 0.03
-  assert accuracies["fast", "irlg"] <= guess + 0.1
 
 
 def test_idlg_tells_the_label_of_one_image(model, digits):
@@ -145,13 +142,13 @@ def test_yin_tells_distinct_labels(model, digits):
 
 def test_rlu_is_exact_if_the_server_knows_the_images(model, digits):
   """With the client's own images of each class the system has the true counts as a solution."""
-  rng = np.random.default_rng(0)
-  chosen = np.concatenate(
-    [rng.choice(np.flatnonzero(digits.test.labels == c), 4) for c in range(10)]
-  )
-  data = digits.test.take(chosen)
-  observation = observe(digits, data, seed=0, batch_size=40)._replace(auxiliary=data)
-  np.testing.assert_array_equal(label_inference.rlu(model, observation, 0), np.full(10, 4))
+  counts = np.arange(1, 11)
+  chosen = [
+    np.flatnonzero(digits.test.labels == label)[:count] for label, count in enumerate(counts)
+  ]
+  data = digits.test.take(np.concatenate(chosen))
+  observation = observe(digits, data, seed=0, batch_size=55)._replace(auxiliary=data)
+  np.testing.assert_array_equal(label_inference.rlu(model, observation, 0), counts)
 
 
 def test_irlg_is_exact_for_equal_images_of_each_class(model, digits):
@@ -212,6 +209,11 @@ def test_refusals(model, digits):
   for method in ("zsaa", "dimitrov", "irlg", "rlu"):
     with pytest.raises(ValueError, match="update: holds numbers that are not finite"):
       label_inference.METHODS[method](model, observation._replace(update=diverged), 0)
+  nothing = ModelWeights([np.zeros_like(w) for w in observation.weights.trainable], [])
+  with pytest.raises(ValueError, match="update: is zero"):
+    label_inference.irlg(model, observation._replace(update=nothing), 0)
+  with pytest.raises(ValueError, match="labels: the estimates of the counts are not finite"):
+    label_inference.to_counts(np.array([1.0, np.nan]), 3)
 
 
 def test_the_update_over_learning_rate_and_steps_is_the_gradient(digits):

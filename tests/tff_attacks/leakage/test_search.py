@@ -80,6 +80,13 @@ def test_an_interrupted_search_returns_its_best(method):
   )
 
 
+@pytest.mark.parametrize("method", ["lbfgs", "adam"])
+def test_a_loss_that_is_never_finite_is_an_error(method):
+  options = {"learning_rate": 0.1, "signed": [False, False]} if method == "adam" else {}
+  with pytest.raises(ValueError, match="the loss was finite in no step"):
+    getattr(search, method)(lambda values: values[0][0] * float("nan"), START, steps=3, **options)
+
+
 def test_the_best_is_kept_when_the_loss_rises():
   """With so large a learning rate the last step is not the best one."""
   (value,), losses = search.adam(

@@ -18,7 +18,8 @@ def test_a_perfect_reconstruction():
   assert scores.mse == 0
   assert scores.ssim == pytest.approx(1)
   assert scores.identified == 1
-  assert scores.psnr > 100
+  assert scores.psnr == 100
+  assert scores.copied == 1
 
 
 def reference_ssim(first, second):
@@ -84,11 +85,37 @@ def test_identified_looks_among_images_of_the_label():
 
 
 def test_nulls():
-  candidates = images(60)
-  true = candidates.take(np.arange(6))
-  random, mean = leakage.random_guess(true, candidates, 0), leakage.mean_guess(true, candidates)
-  assert random.identified == 0
+  everything = images(60)
+  true, others = everything.take(np.arange(6)), everything.take(np.arange(6, 60))
+  random = leakage.random_guess(6, true, others, 0)
+  mean = leakage.mean_guess(6, true, others)
   # Two uniform pixels in [0, 1] differ by 1/6 in the mean square, one and the mean by 1/12.
   assert random.mse == pytest.approx(1 / 6, rel=0.05)
   assert mean.mse == pytest.approx(1 / 12, rel=0.05)
   assert mean.psnr == pytest.approx(-10 * np.log10(1 / 12), abs=0.2)
+  assert random.copied == mean.copied == 0
+
+
+def test_guesses_are_matched_as_reconstructions_are():
+  """One guess among many true images is better than its fair share."""
+  everything = images(600, classes=1)
+  true, others = everything.take(np.arange(300)), everything.take(np.arange(300, 600))
+  one = leakage.random_guess(1, true, others, 0)
+  assert one.mse < leakage.random_guess(300, true, others, 0).mse
+
+
+def test_a_guess_identifies_by_chance():
+  """One in as many as there are images of the label that were not drawn."""
+  found = []
+  for seed in range(100):
+    everything = images(6, seed, classes=1)
+    true, others = everything.take(np.arange(2)), everything.take(np.arange(2, 6))
+    found.append(leakage.random_guess(2, true, others, seed).identified)
+  assert 0.1 < np.mean(found) < 0.6
+
+
+def test_too_few_others():
+  everything = images(6)
+  true, others = everything.take(np.array([0, 3])), everything.take(np.array([1, 2]))
+  with pytest.raises(ValueError, match="there is no other image of class 0 left"):
+    leakage.random_guess(2, true, others, 0)
