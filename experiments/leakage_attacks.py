@@ -110,9 +110,6 @@ def build(
   classes = model.output_shape[-1]
   if config.labels == "yin" and count > classes:
     raise ValueError(f"labels: yin takes each of the {classes} classes once, give images={classes}")
-  units = [layer.units for layer in model.layers if isinstance(layer, tf.keras.layers.Dense)]
-  if config.attack in _MIXTURES and units and units[0] < count:
-    raise ValueError(f"images: {units[0]} units cannot tell {count} apart, give images={units[0]}")
   if config.labels != "own":
     if "infer_labels" not in inspect.signature(attack).parameters:
       raise ValueError(f"labels: {config.attack} has its own way, leave it out")
@@ -124,7 +121,12 @@ def build(
       grnn_networks.generator, model.input_shape[1:], classes
     )
     keywords["generator_fn"]()
-  return attack(model_fn, **keywords)
+  reconstruct = attack(model_fn, **keywords)
+  if config.attack in _MIXTURES:
+    units = feature_inversion.first_dense(model).units
+    if units < count:
+      raise ValueError(f"images: {units} units cannot tell {count} apart, give images={units}")
+  return reconstruct
 
 
 def _given(true_labels) -> labels.Infer:

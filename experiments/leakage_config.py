@@ -47,8 +47,6 @@ ATTACKS = {
 LABELS = ("yin", "zsaa", "dimitrov", "irlg", "rlu")
 ONE_IMAGE = ("idlg", "ggl")
 """Attacks that look for a single image."""
-GENERATOR_BATCH = 64
-"""Images in a step of the generator's training."""
 
 
 @dataclasses.dataclass
@@ -162,9 +160,6 @@ def check(config: LeakageConfig) -> None:
     raise ConfigError(f"images: {config.attack} looks for a single one, give images=1")
   if config.start_from is not None and config.attack != "ggl":
     raise ConfigError("start_from: only ggl takes a generator")
-  trains = config.attack == "ggl" and config.start_from is None and config.generator_steps
-  if trains and config.auxiliary_images < GENERATOR_BATCH:
-    raise ConfigError(f"auxiliary_images: ggl needs {GENERATOR_BATCH} to train its generator on")
   for setting in config.attack_options:
     if ":" not in setting:
       raise ConfigError(f"attack_options: {setting!r} is not allowed; allowed: <name>:<value>")

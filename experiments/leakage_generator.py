@@ -21,22 +21,18 @@ def build(config: LeakageConfig, image_shape: tuple[int, int, int]) -> tf.keras.
   """The generator with its initial weights, or those of the folder that `start_from` names.
 
   Raises:
-    ValueError: If they cannot be read, or it cannot make such images.
+    ValueError: If they cannot be read or trained, or it cannot make such images.
   """
   if config.attack != "ggl":
     return None
   tf.keras.utils.set_random_seed(config.seed)
   generator = ggl.generator(image_shape)
   if config.start_from is not None:
-    folder = pathlib.Path(config.start_from)
-    _load(generator, folder)
-    other = program.load_config(LeakageConfig, folder)
+    _load(generator, pathlib.Path(config.start_from))
     # With these equal the server's own images are the same ones, and none of a client's here.
-    for name in ("dataset", "seed", "auxiliary_images"):
-      if getattr(other, name) != getattr(config, name):
-        raise ValueError(
-          f"start_from: {folder} has {name}={getattr(other, name)}, not {getattr(config, name)}"
-        )
+    program.check_start(config, ("dataset", "seed", "auxiliary_images"))
+  elif config.generator_steps and config.auxiliary_images < wgan.BATCH_SIZE:
+    raise ValueError(f"auxiliary_images: ggl needs {wgan.BATCH_SIZE} to train its generator on")
   return generator
 
 

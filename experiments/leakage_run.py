@@ -213,9 +213,9 @@ def _watch(
     bar.update(step - bar.n)
     now = time.monotonic()
     if now - looked > _SECONDS:
-      order, found = metrics.match(np.clip(images(), -1, 1), true)
-      error = np.mean(((found - true[order]) / 2) ** 2)
-      bar.set_postfix(loss=f"{loss:.3g}", psnr=f"{-10 * np.log10(error + 1e-12):.1f} dB")
+      order, found = metrics.match(images(), true)
+      psnr = metrics.psnr_of_each(found, true[order]).mean()
+      bar.set_postfix(loss=f"{loss:.3g}", psnr=f"{psnr:.1f} dB")
       if max_minutes and steps_then and bar.total:
         left = (now - looked) / (step - steps_then) * (bar.total - step)
         if now - start + left > 60 * max_minutes:

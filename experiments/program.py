@@ -110,6 +110,24 @@ def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequenc
   return config
 
 
+def check_start(config: Any, names: Sequence[str]) -> None:
+  """Checks that the run that `config.start_from` names has the same values of some options.
+
+  Raises:
+    ConfigError: If it has not, or cannot be read.
+  """
+  folder = pathlib.Path(config.start_from)
+  try:
+    other = load_config(type(config), folder)
+  except options.ConfigError as error:
+    raise options.ConfigError(f"start_from: {folder} cannot be read: {error}") from error
+  for name in names:
+    if getattr(other, name) != getattr(config, name):
+      raise options.ConfigError(
+        f"start_from: {folder} has {name}={getattr(other, name)}, not {getattr(config, name)}"
+      )
+
+
 def command(script: str, options: dict[str, Any]) -> list[str]:
   """The command line of a script with these options."""
   # Hydra reads values as JSON, which quotes what has to be quoted.

@@ -224,14 +224,9 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
   folder = pathlib.Path(config.start_from)
   try:
     start = Converged.read(folder / CONVERGED)
-    other = program.load_config(SemiTargetedConfig, folder)
   except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
     raise ValueError(f"start_from: {folder / CONVERGED} cannot be read: {error}") from error
-  for name in ("dataset", "num_clients", "samples_per_client", "seed"):
-    if getattr(other, name) != getattr(config, name):
-      raise ValueError(
-        f"start_from: {folder} has {name}={getattr(other, name)}, not {getattr(config, name)}"
-      )
+  program.check_start(config, ("dataset", "num_clients", "samples_per_client", "seed"))
   shapes = [
     [w.shape for w in tf.nest.flatten(weights)]
     for weights in (start.weights, keras_state.initial_weights(model_fn, 0))

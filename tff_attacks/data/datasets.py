@@ -113,7 +113,7 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
   source = _SOURCES[name]
   arrays = _read(source, data_dir)
   train, test = (
-    _to_images(arrays[f"x_{split}"], arrays[f"y_{split}"], source.grey_size)
+    to_images(arrays[f"x_{split}"], arrays[f"y_{split}"], source.grey_size)
     for split in ("train", "test")
   )
   return Dataset(train, test, source.num_classes)
@@ -132,7 +132,7 @@ def _digits() -> Dataset:
   x_train, x_test, y_train, y_test = model_selection.train_test_split(
     images, labels, test_size=0.2, stratify=labels, random_state=0
   )
-  return Dataset(_to_images(x_train, y_train), _to_images(x_test, y_test), 10)
+  return Dataset(to_images(x_train, y_train), to_images(x_test, y_test), 10)
 
 
 def _read(source: _Source, data_dir: str | None) -> dict[str, np.ndarray]:
@@ -193,8 +193,8 @@ def _download(source: _Source) -> dict[str, np.ndarray]:
   return dict(zip(_ARRAYS, (x_train, y_train, x_test, y_test), strict=True))
 
 
-def _to_images(pixels: np.ndarray, labels: np.ndarray, grey_size: int | None = None) -> Images:
-  """Scales uint8 pixels to [-1, 1] and gives every image a channel axis."""
+def to_images(pixels: np.ndarray, labels: np.ndarray, grey_size: int | None = None) -> Images:
+  """Scales pixels from 0 to 255 to [-1, 1] and gives every image a channel axis."""
   if grey_size is not None:
     size = (grey_size, grey_size)
     pixels = np.stack(

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from tff_attacks.data.datasets import Dataset, Images
+from tff_attacks.data.datasets import Dataset, to_images
 
 _TEST_SHARE = 0.2
 
@@ -43,7 +43,7 @@ def load(folder: str, size: int) -> Dataset:
     reason = str(error).partition("\n")[0]
     raise ValueError(f"data_dir: {path} cannot be read: {reason}") from error
   pixels, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
-  everything = Images((pixels.astype(np.float32) - 127.5) / 127.5, labels.astype(np.int32))
+  everything = to_images(pixels, labels)
   order = np.random.default_rng(0).permutation(labels.size)
   held_out = round(_TEST_SHARE * labels.size)
   return Dataset(

@@ -46,7 +46,7 @@ def cocktail_party(
   """
   model = model_fn()
   image_shape = model.input_shape[1:]
-  if model.trainable_variables[0].shape.as_list()[:-1] != [np.prod(image_shape)]:
+  if not leakage.reads_pixels(model):
     raise ValueError("model: the cocktail party attack needs a fully connected first layer")
 
   def smoothness(sources):

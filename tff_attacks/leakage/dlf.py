@@ -8,13 +8,12 @@ easy" for the labels.
 
 import numpy as np
 import tensorflow as tf
-from scipy import optimize
-from scipy.spatial import distance
 
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack
 from tff_attacks.leakage import functional, gradient_matching, labels, leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
+from tff_attacks.metrics import leakage as metrics
 
 _FILTERS = 96
 
@@ -110,12 +109,16 @@ def order_distance(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def merge(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """Means over the epochs' copies, each assigned to the nearest of its class in the first one."""
+  """Means over the epochs' copies, each assigned to the nearest of its class in the first one.
+
+  Args:
+    images: float `[epochs, n, height, width, channels]` in [-1, 1].
+    labels: int `[n]`, those of every epoch.
+  """
   merged = images[0].copy()
   for epoch in images[1:]:
     for label in np.unique(labels):
       own = np.flatnonzero(labels == label)
-      first, other = (part[own].reshape(own.size, -1) for part in (images[0], epoch))
-      _, order = optimize.linear_sum_assignment(distance.cdist(first, other, "sqeuclidean"))
-      merged[own] += epoch[own[order]]
+      order = metrics.match(epoch[own], images[0][own]).order
+      merged[own[order]] += epoch[own]
   return merged / len(images)

@@ -42,7 +42,7 @@ def feature_inversion(
     The attack. Labels are unknown. It raises a `ValueError` for a model without a fully
     connected layer behind others, or with fewer units there than the client has images.
   """
-  _first_dense(model_fn())
+  first_dense(model_fn())
 
   def prior(features):
     norms = [_norm(tf.nn.relu(sign * features)) for sign in (1, -1)]
@@ -53,7 +53,7 @@ def feature_inversion(
   def reconstruct(observation, seed, watch=search.unwatched):
     model = keras_state.build(model_fn)
     keras_state.assign(model, observation.weights)
-    dense = _first_dense(model)
+    dense = first_dense(model)
     index = [variable is dense.kernel for variable in model.trainable_variables].index(True)
     kernel, count = leakage.mean_gradient(observation)[index], observation.num_samples
     start = np.random.default_rng(seed).standard_normal([count, *model.input_shape[1:]])
@@ -82,7 +82,12 @@ def feature_inversion(
   return reconstruct
 
 
-def _first_dense(model: tf.keras.Model) -> tf.keras.layers.Dense:
+def first_dense(model: tf.keras.Model) -> tf.keras.layers.Dense:
+  """The layer that holds mixtures of features, or of pixels.
+
+  Raises:
+    ValueError: If there is none.
+  """
   found = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.Dense)]
   if not found:
     raise ValueError("model: feature inversion needs a fully connected layer behind others")

@@ -97,13 +97,14 @@ def simulate(
   start = [tf.convert_to_tensor(v) for v in model.trainable_variables]
   total = [tf.zeros_like(w) for w in start]
 
+  @_recomputed
   def step(images, soft_labels, *total):
     weights = [w - learning_rate * t for w, t in zip(start, total, strict=True)]
     found = _gradients_at(model, weights, images, soft_labels)
     return [t + g for t, g in zip(total, found, strict=True)]
 
   for images, soft_labels in batches:
-    total = _recomputed(step)(images, soft_labels, *total)
+    total = step(images, soft_labels, *total)
   return [t / len(batches) for t in total]
 
 

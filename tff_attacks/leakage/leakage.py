@@ -63,6 +63,12 @@ Reconstruct = Callable[..., Reconstruction]
 attack cannot handle."""
 
 
+def reads_pixels(model: tf.keras.Model) -> bool:
+  """Whether a model begins with a fully connected layer on all pixels."""
+  first = model.trainable_variables[0].shape.as_list()
+  return first[:-1] == [np.prod(model.input_shape[1:])]
+
+
 def num_steps(observation: Observation) -> int:
   """How many steps the client took, ceil(n / B) in each epoch."""
   return -(-observation.num_samples // observation.batch_size) * observation.epochs

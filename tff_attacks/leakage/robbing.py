@@ -54,7 +54,7 @@ def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
   """
   model = model_fn()
   image_shape = model.input_shape[1:]
-  if model.trainable_variables[0].shape.as_list()[:-1] != [np.prod(image_shape)]:
+  if not leakage.reads_pixels(model):
     raise ValueError("model: needs an imprint block at its beginning")
 
   def reconstruct(observation, seed, watch=search.unwatched):

@@ -11,7 +11,8 @@ import tensorflow as tf
 from tff_attacks import keras_state
 
 _PENALTY = 10.0
-_BATCH_SIZE = 64
+BATCH_SIZE = 64
+"""Images in a step, and so the fewest that can be trained on."""
 _CRITIC_STEPS = 5
 _BETA_1 = 0.5
 
@@ -43,22 +44,22 @@ def train(
   Raises:
     ValueError: If there are fewer images than a batch has.
   """
-  if len(images) < _BATCH_SIZE:
-    raise ValueError(f"A generator needs {_BATCH_SIZE} images to be trained on, not {len(images)}.")
+  if len(images) < BATCH_SIZE:
+    raise ValueError(f"A generator needs {BATCH_SIZE} images to be trained on, not {len(images)}.")
   adams = [tf.keras.optimizers.legacy.Adam(learning_rate, _BETA_1, 0.999) for _ in range(2)]
   of_generator, of_critic = adams
   images = tf.constant(images)
 
   def generate(seed):
-    noise = tf.random.stateless_normal([_BATCH_SIZE, generator.input_shape[-1]], seed)
+    noise = tf.random.stateless_normal([BATCH_SIZE, generator.input_shape[-1]], seed)
     return generator(noise, training=True)
 
   @tf.function
   def step_critic(seed):
     draw, noise, mix = (keras_state.fold_in(seed, i) for i in range(3))
-    chosen = tf.random.stateless_uniform([_BATCH_SIZE], draw, maxval=len(images), dtype=tf.int32)
+    chosen = tf.random.stateless_uniform([BATCH_SIZE], draw, maxval=len(images), dtype=tf.int32)
     real, false = tf.gather(images, chosen), generate(noise)
-    shares = tf.random.stateless_uniform([_BATCH_SIZE, 1, 1, 1], mix)
+    shares = tf.random.stateless_uniform([BATCH_SIZE, 1, 1, 1], mix)
     with tf.GradientTape() as tape:
       distance = tf.reduce_mean(critic(real)) - tf.reduce_mean(critic(false))
       loss = _PENALTY * _penalty(critic, shares * real + (1 - shares) * false) - distance

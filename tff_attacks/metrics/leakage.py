@@ -125,7 +125,7 @@ def score(found: np.ndarray, matched: Images, candidates: Images) -> Scores:
   pixels, true = _unit(found), _unit(matched.images)
   size = min(pixels.shape[1:3])
   ssim = tf.image.ssim(pixels, true, 1.0, filter_size=min(11, size)).numpy()
-  psnr = np.minimum(tf.image.psnr(pixels, true, 1.0).numpy(), 100)
+  psnr = psnr_of_each(found, matched.images)
   return Scores(
     mse=float(((pixels - true) ** 2).mean()),
     psnr=float(psnr.mean()),
@@ -134,6 +134,11 @@ def score(found: np.ndarray, matched: Images, candidates: Images) -> Scores:
     correlation=float(_correlations(pixels, true).mean()),
     identified=float(np.mean(list(_identified(found, matched, candidates)))),
   )
+
+
+def psnr_of_each(found: np.ndarray, matched: np.ndarray) -> np.ndarray:
+  """PSNR `[n]` of images in [-1, 1], see `Scores`."""
+  return np.minimum(tf.image.psnr(_unit(found), _unit(matched), 1.0).numpy(), 100)
 
 
 def random_guess(

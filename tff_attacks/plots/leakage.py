@@ -5,6 +5,7 @@ import pathlib
 import matplotlib.pyplot as plt
 import numpy as np
 
+from tff_attacks.metrics import leakage as metrics
 from tff_attacks.plots import common
 
 _COLUMNS = 10
@@ -19,9 +20,9 @@ def reconstructions(folder: pathlib.Path, victim: int) -> None:
     victim: Which of the victims.
   """
   with np.load(folder / f"victim_{victim}.npz") as arrays:
-    found, true = ((np.clip(arrays[name], -1, 1) + 1) / 2 for name in ("found", "true"))
-  errors = ((found - true) ** 2).mean(axis=(1, 2, 3))
-  order = np.argsort(errors, kind="stable")[: _COLUMNS * _ROWS]
+    found, true = (np.clip(arrays[name], -1, 1) for name in ("found", "true"))
+  psnr = metrics.psnr_of_each(found, true)
+  order = np.argsort(-psnr, kind="stable")[: _COLUMNS * _ROWS]
   columns = min(len(order), _COLUMNS)
   rows = -(-len(order) // columns)
   figure, axes = plt.subplots(
@@ -36,8 +37,8 @@ def reconstructions(folder: pathlib.Path, victim: int) -> None:
   for place, i in enumerate(order):
     row, column = divmod(place, columns)
     for axis, image in zip(axes[2 * row : 2 * row + 2, column], (true[i], found[i]), strict=True):
-      axis.imshow(image, cmap="gray", vmin=0, vmax=1)
-    axis.set_xlabel(f"{min(-10 * np.log10(errors[i] + 1e-12), 100):.1f} dB", fontsize=8)
+      axis.imshow((image + 1) / 2, cmap="gray", vmin=0, vmax=1)
+    axis.set_xlabel(f"{psnr[i]:.1f} dB", fontsize=8)
   kept = f" (the best {len(order)} of {len(found)})" if len(order) < len(found) else ""
   figure.suptitle(f"Reconstructions{kept}: PSNR below each", fontsize=10)
   common.save(figure, folder / "images", f"victim_{victim}")
