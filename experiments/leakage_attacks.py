@@ -6,7 +6,6 @@ import json
 import math
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from experiments.leakage_config import ATTACKS, LeakageConfig, known_images
@@ -88,17 +87,13 @@ def search_steps(config: LeakageConfig) -> int | None:
 
 
 def build(
-  config: LeakageConfig,
-  model_fn: ModelFn,
-  true_labels: np.ndarray,
-  generator: tf.keras.Model | None,
+  config: LeakageConfig, model_fn: ModelFn, generator: tf.keras.Model | None
 ) -> leakage.Reconstruct:
   """The attack.
 
   Args:
     config: The configuration.
     model_fn: Builds the global model.
-    true_labels: Of the victim, for labels=given alone.
     generator: Of ggl.
 
   Raises:
@@ -113,7 +108,7 @@ def build(
   if config.labels != "own":
     if "infer_labels" not in inspect.signature(attack).parameters:
       raise ValueError(f"labels: {config.attack} has its own way, leave it out")
-    keywords["infer_labels"] = labels.METHODS.get(config.labels) or _given(true_labels)
+    keywords["infer_labels"] = labels.METHODS[config.labels]
   if config.attack == "ggl":
     keywords["generator"] = generator
   if config.attack == "grnn":
@@ -127,11 +122,3 @@ def build(
     if units < count:
       raise ValueError(f"images: {units} units cannot tell {count} apart, give images={units}")
   return reconstruct
-
-
-def _given(true_labels) -> labels.Infer:
-  def infer(model, observation, seed):
-    del observation, seed
-    return np.bincount(true_labels, minlength=model.output_shape[-1])
-
-  return infer

@@ -1,13 +1,11 @@
 """The generator that ggl searches, trained on the server's own images or taken from another run."""
 
 import pathlib
-import zipfile
 
-import numpy as np
 import tensorflow as tf
 import tqdm
 
-from experiments import program
+from experiments import program, trained
 from experiments.leakage_config import LeakageConfig
 from models import ggl
 from tff_attacks.data.datasets import Images
@@ -28,7 +26,7 @@ def build(config: LeakageConfig, image_shape: tuple[int, int, int]) -> tf.keras.
   tf.keras.utils.set_random_seed(config.seed)
   generator = ggl.generator(image_shape)
   if config.start_from is not None:
-    _load(generator, pathlib.Path(config.start_from))
+    trained.read(generator, pathlib.Path(config.start_from), _NAME)
     # With these equal the server's own images are the same ones, and none of a client's here.
     program.check_start(config, ("dataset", "seed", "auxiliary_images"))
   elif config.generator_steps and config.auxiliary_images < wgan.BATCH_SIZE:
@@ -47,7 +45,7 @@ def train(
   if config.start_from is not None or not config.generator_steps:
     return
   if (results.folder / f"{_NAME}.npz").exists():
-    _load(generator, results.folder)
+    trained.read(generator, results.folder, _NAME)
     return
   tf.keras.utils.set_random_seed(config.seed)
   critic = ggl.critic(generator.output_shape[1:])
@@ -61,14 +59,4 @@ def train(
       generator, critic, auxiliary.images, config.generator_steps, config.seed,
       folder=str(results.folder / "generator"), watch=watch,
     )  # fmt: skip
-  weights = {f"w{i:03d}": array for i, array in enumerate(generator.get_weights())}
-  results.write_arrays(_NAME, **weights)
-
-
-def _load(generator, folder: pathlib.Path) -> None:
-  path = folder / f"{_NAME}.npz"
-  try:
-    with np.load(path, allow_pickle=False) as arrays:
-      generator.set_weights([arrays[name] for name in sorted(arrays)])
-  except (OSError, ValueError, zipfile.BadZipFile) as error:
-    raise ValueError(f"start_from: {path} cannot be read: {error}") from error
+  trained.write(results, _NAME, generator)

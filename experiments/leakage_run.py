@@ -125,12 +125,14 @@ class Observer:
     )
     if config.images is not None:
       observation = leakage.as_one_gradient(observation, config.images)
-    attack = leakage_attacks.build(config, setup.model_fn, data.labels, setup.generator)
+    if config.labels == "given":
+      observation = observation._replace(labels=data.labels)
     seed = int(np.random.SeedSequence([config.seed, victim]).generate_state(1)[0])
     start = time.monotonic()
     try:
       with tqdm.tqdm(total=leakage_attacks.search_steps(config), unit="step") as bar:
-        found = attack(observation, seed, _watch(bar, data.images, interrupted, config.max_minutes))
+        watch = _watch(bar, data.images, interrupted, config.max_minutes)
+        found = setup.attack(observation, seed, watch)
     except (_TooLongError, ValueError) as error:  # A client may have diverged.
       seconds = getattr(error, "seconds", time.monotonic() - start)
       self._results.release("scores", {"seconds": seconds, "not_run": str(error)}, victim)

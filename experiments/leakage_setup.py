@@ -32,6 +32,7 @@ class Setup(NamedTuple):
     gradient: Of one batch.
     federation: The TFF process, which observes, and the functions that make its states.
     generator: Of ggl, or None.
+    attack: The server's; ggl's generator may still have to be trained.
   """
 
   dataset: datasets.Dataset
@@ -42,6 +43,7 @@ class Setup(NamedTuple):
   gradient: local_training.GradientFn
   federation: process.Federation
   generator: tf.keras.Model | None
+  attack: leakage.Reconstruct
 
 
 @bad_input()
@@ -62,7 +64,7 @@ def prepare(config: LeakageConfig) -> Setup:
   model = registry.build("model", name, model_fn)
   contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
   generator = leakage_generator.build(config, dataset.image_shape)
-  leakage_attacks.build(config, model_fn, data[0].labels, generator)  # It may refuse.
+  attack = leakage_attacks.build(config, model_fn, generator)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   gradient = local_training.plain_gradient(loss_fn)
   training = local_training.local_training(
@@ -75,7 +77,7 @@ def prepare(config: LeakageConfig) -> Setup:
     aggregation.build_aggregator("mean"),
     observe=True,
   )
-  return Setup(dataset, data, auxiliary, model_fn, loss_fn, gradient, federation, generator)
+  return Setup(dataset, data, auxiliary, model_fn, loss_fn, gradient, federation, generator, attack)
 
 
 def learning_rate(config: LeakageConfig, round_number: int) -> float:

@@ -1,4 +1,4 @@
-"""Options that every run of a federation has, whatever the attack."""
+"""Options that every run has, whatever the attack."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from tff_attacks.data import datasets
 
 
 @dataclasses.dataclass
-class RunOptions(runtime_options.RuntimeOptions):
+class DataOptions:
   """Options of every run: its data, its seed and its results folder."""
 
   dataset: str = option("digits", "Data set.", choices=datasets.NAMES)
@@ -21,13 +21,19 @@ class RunOptions(runtime_options.RuntimeOptions):
   test_images: int = option(
     0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
   )
-  checkpoint_every: int = option(5, "Rounds between two checkpoints.", at_least=1)
   output_dir: str | None = option(
     None, "Results folder, new or empty; null is results/<experiment>/<date and time>."
   )
   resume: str | None = option(
     None, "Results folder of an unfinished run to go on with; every other option is its own."
   )
+
+
+@dataclasses.dataclass
+class RunOptions(runtime_options.RuntimeOptions, DataOptions):
+  """Options of every run of a federation."""
+
+  checkpoint_every: int = option(5, "Rounds between two checkpoints.", at_least=1)
 
 
 def smoothness_prior() -> Any:
@@ -41,13 +47,22 @@ def smoothness_prior() -> Any:
 
 
 def check(config: RunOptions) -> None:
-  """Checks every option by itself, and those of every run together.
+  """Checks every option by itself, and those of every federation together.
 
   Raises:
     ConfigError: If a value, or a combination, cannot be run.
   """
-  validate(config)
+  check_data(config)
   runtime_options.check(config)
+
+
+def check_data(config: DataOptions) -> None:
+  """Checks every option by itself.
+
+  Raises:
+    ConfigError: If a value cannot be run.
+  """
+  validate(config)
   if config.seed >= 2**32:
     raise ConfigError("seed: must be below 2**32")
 

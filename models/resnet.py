@@ -7,6 +7,21 @@ layers = tf.keras.layers
 _REDUCTION = 16
 
 
+def resnet8(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+  """The smallest of the residual networks for CIFAR-10: three stages of 16, 32 and 64 filters.
+
+  Source: https://arxiv.org/abs/1512.03385, section 4.2, with n = 1.
+
+  Args:
+    image_shape: Height, width and channels.
+    num_classes: C.
+
+  Returns:
+    A model from images to logits `[n, C]`.
+  """
+  return _resnet(image_shape, num_classes, _basic, blocks=(1, 1, 1), filters=16)
+
+
 def resnet18(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
   """ResNet-18.
 
@@ -37,13 +52,13 @@ def se_resnet50(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras
   return _resnet(image_shape, num_classes, _squeezed_bottleneck, blocks=(3, 4, 6, 3))
 
 
-def _resnet(image_shape, num_classes, residual, blocks):
+def _resnet(image_shape, num_classes, residual, blocks, filters=64):
   inputs = layers.Input(image_shape)
-  outputs = _activated(_convolution(inputs, 64, 3))
+  outputs = _activated(_convolution(inputs, filters, 3))
   for stage, count in enumerate(blocks):
     for block in range(count):
       strides = 2 if stage and not block else 1
-      change = residual(outputs, 64 * 2**stage, strides)
+      change = residual(outputs, filters * 2**stage, strides)
       if outputs.shape[-1] != change.shape[-1]:
         outputs = _normalised(_convolution(outputs, change.shape[-1], 1, strides))
       outputs = layers.ReLU()(outputs + change)

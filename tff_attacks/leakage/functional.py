@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from tff_attacks import keras_state
+from tff_attacks.data.datasets import Images
 
 
 @contextlib.contextmanager
@@ -66,6 +67,17 @@ def gradients(model: tf.keras.Model, images: tf.Tensor, soft_labels: tf.Tensor) 
   with tf.GradientTape() as tape:
     loss = _cross_entropy(model, images, soft_labels)
   return tape.gradient(loss, model.trainable_variables)
+
+
+def inference_gradient(
+  model: tf.keras.Model, batch: Images, seed: tf.Tensor
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+  """The `GradientFn` of a trained model in inference mode: its statistics are those it has."""
+  del seed
+  soft_labels = tf.one_hot(batch.labels, model.output_shape[-1])
+  with tf.GradientTape() as tape:
+    loss = _cross_entropy(model, batch.images, soft_labels)
+  return loss, tape.gradient(loss, model.trainable_variables)
 
 
 Batch = tuple[tf.Tensor, tf.Tensor]

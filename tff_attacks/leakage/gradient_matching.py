@@ -3,6 +3,7 @@
 Images are sought whose gradient is that of the client.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,9 @@ def inverting_gradients(
   learning_rate: float = 0.1,
   total_variation: float = 0.01,
   unroll: bool = True,
+  box: bool = True,
+  largest: int = 0,
+  alike: bool = False,
 ) -> leakage.Reconstruct:
   """Inverting Gradients: images with the same direction of the gradient, and smooth.
 
@@ -92,32 +96,55 @@ def inverting_gradients(
     total_variation: Weight of the smoothness prior.
     unroll: Whether the client's local steps are simulated, with its images in an order that is
       a guess; if not, the mean gradient is taken for that of one batch.
+    box: Whether images stay within [-1, 1]; if not, those that are found may leave it, too.
+    largest: Compares only so many tensors of the gradient, those with the largest norms; 0 is all.
+    alike: Whether each tensor's direction counts alike; if not, that of all entries together.
   """
+  distance = mean_cosine_distance if alike else cosine_distance
 
-  def reconstruct(observation, seed, watch=search.unwatched):
-    model, target = prepare(model_fn, observation)
-    count, classes = observation.num_samples, model.output_shape[-1]
-    rng = np.random.default_rng(seed)
-    start = [rng.standard_normal([count, *model.input_shape[1:]])]
-    if infer_labels is None:
-      start.append(rng.standard_normal([count, classes]))
-    else:
-      counts = infer_labels(keras_state.build(model_fn), observation, seed)
-      inferred = labels.in_no_order(counts, rng)
+  @functools.cache
+  def build(num_samples, batch_size, epochs, local_rate, tensors):
+    """The model, and the search for clients of this shape, with these tensors of the gradient."""
+    model = keras_state.build(model_fn)
+    several = unroll and -(-num_samples // batch_size) * epochs > 1
 
-    def loss_fn(values):
+    def loss_fn(values, given):
+      target, inferred = given
       images = values[0]
-      soft_labels = tf.nn.softmax(values[1]) if len(values) > 1 else tf.one_hot(inferred, classes)
-      if unroll and leakage.num_steps(observation) > 1:
-        epoch = functional.batches(images, soft_labels, observation.batch_size)
-        found = functional.simulate(model, epoch * observation.epochs, observation.learning_rate)
+      soft_labels = (
+        tf.nn.softmax(values[1])
+        if len(values) > 1
+        else tf.one_hot(inferred, model.output_shape[-1])
+      )
+      if several:
+        epoch = functional.batches(images, soft_labels, batch_size)
+        found = functional.simulate(model, epoch * epochs, local_rate)
       else:
         found = functional.gradients(model, images, soft_labels)
       smoothness = attack.mean_total_variation(images)
-      return cosine_distance(found, target) + total_variation * smoothness
+      return distance([found[i] for i in tensors], target) + total_variation * smoothness
 
     adam = tf.keras.optimizers.legacy.Adam(search.three_drops(learning_rate, steps))
-    values, losses = search.descend(loss_fn, start, steps, adam, signed=True, box=1.0, watch=watch)
+    return model, search.Descent(loss_fn, adam, signed=True, box=1.0 if box else None)
+
+  def reconstruct(observation, seed, watch=search.unwatched):
+    gradient = leakage.mean_gradient(observation)
+    tensors = _largest(gradient, largest)
+    count = observation.num_samples
+    model, descent = build(
+      count, observation.batch_size, observation.epochs, observation.learning_rate, tensors
+    )
+    classes = model.output_shape[-1]
+    rng = np.random.default_rng(seed)
+    start = [rng.standard_normal([count, *model.input_shape[1:]])]
+    inferred = np.full(count, leakage.UNKNOWN, np.int32)
+    if infer_labels is None:
+      start.append(rng.standard_normal([count, classes]))
+    else:
+      inferred = labels.in_no_order(infer_labels(model, observation, seed), rng)
+    keras_state.assign(model, observation.weights)
+    given = [tf.constant(gradient[i], tf.float32) for i in tensors], tf.constant(inferred)
+    values, losses = descent(start, steps, given, watch)
     found_labels = values[1].argmax(axis=1) if len(values) > 1 else inferred
     return Reconstruction(values[0], found_labels.astype(np.int32), losses)
 
@@ -134,6 +161,18 @@ def cosine_distance(gradients: list[Any], target: list[Any]) -> tf.Tensor:
   """1 - the cosine of the angle between all entries of both, taken as two vectors."""
   product = tf.add_n([tf.reduce_sum(g * t) for g, t in zip(gradients, target, strict=True)])
   return 1 - product / (tf.linalg.global_norm(gradients) * tf.linalg.global_norm(target))
+
+
+def mean_cosine_distance(gradients: list[Any], target: list[Any]) -> tf.Tensor:
+  """Mean over the tensors of their cosine distances."""
+  pairs = zip(gradients, target, strict=True)
+  return tf.add_n([cosine_distance([g], [t]) for g, t in pairs]) / len(target)
+
+
+def _largest(gradient: list[np.ndarray], count: int) -> tuple[int, ...]:
+  """Indices of so many tensors with the largest norms, or of all for 0; none that is zero."""
+  norms = [np.linalg.norm(part) for part in gradient]
+  return tuple(sorted(i for i in np.argsort(norms)[-count:].tolist() if norms[i] > 0))
 
 
 def _in_range(images) -> np.ndarray:

@@ -138,11 +138,18 @@ def rlu(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarra
   return _solve(outputs, _head(model, observation).bias, observation.num_samples)
 
 
+def given(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
+  """No inference: the counts of the labels that the server knows, for ablations."""
+  del seed
+  return np.bincount(observation.labels, minlength=model.output_shape[-1])
+
+
 METHODS: dict[str, Infer] = {
   "idlg": idlg,
   "yin": yin,
   "zsaa": zsaa,
   "dimitrov": dimitrov,
+  "given": given,
   "irlg": irlg,
   "rlu": rlu,
 }

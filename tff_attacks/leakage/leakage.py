@@ -28,6 +28,7 @@ class Observation(NamedTuple):
     epochs: Its passes over the images.
     learning_rate: Of its SGD.
     auxiliary: Images with labels that the server has of its own, none of the client's; or None.
+    labels: int32 `[n]`, the client's, where the server is to know them; or None.
   """
 
   weights: ModelWeights
@@ -37,6 +38,7 @@ class Observation(NamedTuple):
   epochs: int
   learning_rate: float
   auxiliary: Images | None = None
+  labels: np.ndarray | None = None
 
 
 UNKNOWN = -1
@@ -46,7 +48,7 @@ class Reconstruction(NamedTuple):
   """What an attack found.
 
   Attributes:
-    images: float32 `[n, height, width, channels]` in [-1, 1].
+    images: float32 `[n, height, width, channels]` in [-1, 1], if the attack was not told otherwise.
     labels: int32 `[n]`; `UNKNOWN` where the attack does not look for them.
     losses: float32 `[steps]`, of the attack's own objective.
     any_scale: Whether the attack knows neither brightness nor contrast of an image, nor its sign.

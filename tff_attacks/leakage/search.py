@@ -1,7 +1,7 @@
 """Optimisers of reconstructions: they show how far they are, and can be stopped at their best."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cma
 import numpy as np
@@ -136,6 +136,77 @@ def three_drops(
   )
 
 
+class Descent:
+  """Minimises step by step. What it compiles serves later searches of the same shapes, too."""
+
+  def __init__(
+    self,
+    loss_fn: Callable[[list[tf.Tensor], Any], tf.Tensor],
+    optimizer: tf.keras.optimizers.legacy.Optimizer,
+    signed: bool = False,
+    box: float | None = None,
+  ):
+    """Takes what all searches have in common.
+
+    Args:
+      loss_fn: (values, what is given) -> loss.
+      optimizer: A new one, whose state is zeros at first.
+      signed: Whether the first value is moved by the signs of its gradient alone.
+      box: The first value stays within [-box, box]; None lets it leave.
+    """
+    self._loss_fn = loss_fn
+    self._optimizer = optimizer
+    self._signed = signed
+    self._box = box
+    self._variables = None
+    self._step = tf.function(self._step)
+
+  def __call__(
+    self,
+    start: Sequence[np.ndarray],
+    steps: int,
+    given: Any = (),
+    watch: Watch = unwatched,
+    show: Show = themselves,
+  ) -> Found:
+    """Searches.
+
+    Args:
+      start: Where to start; of the same shapes in every search.
+      steps: Steps.
+      given: Structure of tensors, for the loss.
+      watch: Told every step.
+      show: What it is shown.
+    """
+    if self._box is not None:
+      start = [np.clip(start[0], -self._box, self._box), *start[1:]]
+    if self._variables is None:
+      self._variables = [tf.Variable(value, dtype=tf.float32) for value in start]
+    for variable, value in zip(self._variables, start, strict=True):
+      variable.assign(tf.cast(value, tf.float32))
+    for variable in self._optimizer.variables():
+      variable.assign(tf.zeros_like(variable))
+    with _Best(start, watch, show) as best:
+      for _ in range(steps):
+        loss, before = self._step(given)
+        best.see(float(loss), before)
+    return best.found()
+
+  def _step(self, given):
+    variables = self._variables
+    with tf.GradientTape() as tape:
+      loss = self._loss_fn([variable.read_value() for variable in variables], given)
+    gradients = tape.gradient(loss, variables)
+    if self._signed:
+      gradients[0] = tf.sign(gradients[0])
+    before = [variable.read_value() for variable in variables]
+    with tf.control_dependencies(before):
+      self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
+      if self._box is not None:
+        variables[0].assign(tf.clip_by_value(variables[0], -self._box, self._box))
+    return loss, before
+
+
 def descend(
   loss_fn: Callable[[list[tf.Tensor]], tf.Tensor],
   start: Sequence[np.ndarray],
@@ -146,41 +217,9 @@ def descend(
   watch: Watch = unwatched,
   show: Show = themselves,
 ) -> Found:
-  """Minimises step by step.
-
-  Args:
-    loss_fn: (values) -> loss.
-    start: Where to start.
-    steps: Steps.
-    optimizer: A new one, that takes them.
-    signed: Whether the first value is moved by the signs of its gradient alone.
-    box: The first value stays within [-box, box]; None lets it leave.
-    watch: Told every step.
-    show: What it is shown.
-  """
-  if box is not None:
-    start = [np.clip(start[0], -box, box), *start[1:]]
-  variables = [tf.Variable(value, dtype=tf.float32) for value in start]
-
-  @tf.function
-  def step():
-    with tf.GradientTape() as tape:
-      loss = loss_fn([variable.read_value() for variable in variables])
-    gradients = tape.gradient(loss, variables)
-    if signed:
-      gradients[0] = tf.sign(gradients[0])
-    before = [variable.read_value() for variable in variables]
-    with tf.control_dependencies(before):
-      optimizer.apply_gradients(zip(gradients, variables, strict=True))
-      if box is not None:
-        variables[0].assign(tf.clip_by_value(variables[0], -box, box))
-    return loss, before
-
-  with _Best(start, watch, show) as best:
-    for _ in range(steps):
-      loss, before = step()
-      best.see(float(loss), before)
-  return best.found()
+  """One search of a `Descent`, by a loss_fn that is given nothing."""
+  descent = Descent(lambda values, given: loss_fn(values), optimizer, signed, box)
+  return descent(start, steps, watch=watch, show=show)
 
 
 def evolve(

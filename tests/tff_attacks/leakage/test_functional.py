@@ -43,6 +43,35 @@ def batch(count, seed=0):
   return Images(images, rng.integers(0, CLASSES, count).astype(np.int32))
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_the_inference_gradient_of_a_stacked_image_is_that_of_the_image(softmax):
+  tf.keras.utils.set_random_seed(0)
+  model = model_of("batch normalisation", softmax)
+  data = batch(1)
+  stacked = data.take(np.zeros(5, np.int32))
+  statistics = [v.numpy() for v in model.non_trainable_variables]
+  (one, of_one), (several, of_several) = (
+    functional.inference_gradient(model, part, None) for part in (data, stacked)
+  )
+  assert float(one) == pytest.approx(float(several), rel=1e-5)
+  for g, h in zip(of_one, of_several, strict=True):
+    np.testing.assert_allclose(g, h, atol=1e-6)
+  for v, before in zip(model.non_trainable_variables, statistics, strict=True):
+    np.testing.assert_array_equal(v, before)
+
+
+def test_the_inference_gradient_is_that_of_training_without_layers_that_know_the_difference():
+  tf.keras.utils.set_random_seed(0)
+  model = keras_state.build(lambda: model_of("conv"))
+  model.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in model.get_weights()])
+  loss, gradients = functional.inference_gradient(model, batch(4), None)
+  plain = local_training.plain_gradient(local_training.cross_entropy(from_logits=True))
+  expected_loss, expected = plain(model, batch(4), tf.constant([0, 0]))
+  assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
+  for g, h in zip(gradients, expected, strict=True):
+    np.testing.assert_allclose(g, h, atol=1e-5)
+
+
 @pytest.mark.parametrize("body", BODIES)
 def test_second_order_gradients_agree_with_finite_differences(body):
   """Of a sum of squares of the gradient, in a random direction of the images."""

@@ -102,6 +102,52 @@ def test_inferred_labels_leave_the_models_weights_alone():
   np.testing.assert_array_equal(first.images, second.images)
 
 
+@pytest.mark.parametrize("options", [{"largest": 4}, {"alike": True}, {"box": False}])
+def test_other_ways_to_compare_gradients_find_the_image_too(options):
+  data = pictures(0, 1, 32)
+  attack = gradient_matching.inverting_gradients(
+    elu_cnn, labels.idlg, steps=600, total_variation=1e-3, **options
+  )
+  assert psnr(attack(observe(elu_cnn, data, 0), 0), data) > 20
+
+
+def test_without_a_box_images_leave_it():
+  data = pictures(0, 1, 16)
+  attack = functools.partial(
+    gradient_matching.inverting_gradients, lenet, labels.idlg, steps=2, learning_rate=1e-6
+  )
+  observation = observe(lenet, data, 0)
+  assert np.abs(attack(box=False)(observation, 0).images).max() > 2
+  assert np.abs(attack()(observation, 0).images).max() <= 1
+
+
+def test_only_the_largest_tensors_count_and_none_that_is_zero():
+  gradient = [np.full([3], 2.0), np.zeros([4]), np.full([2], -9.0), np.ones([1])]
+  assert gradient_matching._largest(gradient, 2) == (0, 2)
+  assert gradient_matching._largest(gradient, 0) == (0, 2, 3)
+
+
+def test_tensors_that_count_alike():
+  """Two tensors, one a hundred times as long: of the mean distance each is a half."""
+  target = [tf.constant([1.0, 0.0]), tf.constant([100.0, 0.0])]
+  found = [tf.constant([0.0, 1.0]), tf.constant([7.0, 0.0])]
+  assert float(gradient_matching.mean_cosine_distance(found, target)) == pytest.approx(0.5)
+  assert float(gradient_matching.cosine_distance(found, target)) == pytest.approx(
+    1 - 7 / np.sqrt(50), abs=1e-4
+  )
+
+
+def test_a_second_client_is_attacked_as_by_a_new_attack():
+  """The second one finds everything compiled, and the optimizer where it began."""
+  first, second = (observe(lenet, pictures(seed, 2, 16), seed) for seed in (0, 1))
+  build = functools.partial(gradient_matching.inverting_gradients, lenet, labels.irlg, steps=5)
+  attack = build()
+  attack(first, 0)
+  again, fresh = attack(second, 1), build()(second, 1)
+  np.testing.assert_array_equal(again.images, fresh.images)
+  np.testing.assert_array_equal(again.losses, fresh.losses)
+
+
 def test_a_reconstruction_of_another_gradient_is_no_likeness():
   """The control: the same attack on the gradient of another image does not find this one."""
   data, other = pictures(0, 1, 16), pictures(7, 1, 16)

@@ -1,0 +1,122 @@
+"""The models of adversarial leakage: the target, and others trained on the same data."""
+
+import functools
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from experiments import data, program, trained
+from experiments.adversarial_leakage_config import AdversarialLeakageConfig
+from experiments.options import bad_input
+from models import registry, training
+from tff_attacks import keras_state
+from tff_attacks.data.datasets import Dataset
+from tff_attacks.learning import local_training
+from tff_attacks.simulation.results import Results
+
+_BATCH = 100
+_TRAINING = (
+  "dataset", "image_size", "seed", "training_steps", "batch_size", "learning_rate", "augment",
+)  # fmt: skip
+"""What a trained model depends on."""
+
+
+class Network(NamedTuple):
+  """A model that can be trained.
+
+  Attributes:
+    model_fn: Builds it.
+    from_logits: Whether its outputs are logits.
+  """
+
+  model_fn: keras_state.ModelFn
+  from_logits: bool
+
+
+class Setup(NamedTuple):
+  """Everything a run needs.
+
+  Attributes:
+    dataset: The models are trained on its training set; its test images are reconstructed.
+    networks: By name, the target first.
+  """
+
+  dataset: Dataset
+  networks: dict[str, Network]
+
+
+@bad_input()
+def prepare(config: AdversarialLeakageConfig) -> Setup:
+  """Loads the data and builds every model once.
+
+  Raises:
+    ConfigError: If data or models cannot be had as asked.
+  """
+  dataset = data.load(config.dataset, config.data_dir, config.test_images, config.image_size)
+  if config.control and dataset.num_classes < 3:
+    raise ValueError(
+      f"control: a wrong label needs 3 classes or more, there are {dataset.num_classes}; "
+      "give control=false"
+    )
+  if config.start_from is not None:
+    program.check_start(config, _TRAINING)
+  networks = {}
+  for option, name in [("model", config.model), *(("transfer", n) for n in config.transfer)]:
+    function = registry.find(option, name, registry.GLOBAL_MODELS)
+    model_fn = functools.partial(function, dataset.image_shape, dataset.num_classes)
+    model = registry.build(option, name, model_fn)
+    contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
+    networks[name] = Network(model_fn, contract.from_logits)
+    folder = _trained_in(config, name)
+    if folder is not None:
+      trained.read(model, folder, _file(name))
+  return Setup(dataset, networks)
+
+
+def train(
+  config: AdversarialLeakageConfig, setup: Setup, name: str, results: Results
+) -> tf.keras.Model:
+  """The trained model of this name: read where it is there already, or else trained and kept."""
+  network, file = setup.networks[name], _file(name)
+  tf.keras.utils.set_random_seed(config.seed)
+  model = network.model_fn()
+  done = results.folder / f"{file}.npz"
+  folder = done.parent if done.exists() else _trained_in(config, name)
+  if folder is not None:
+    trained.read(model, folder, file)
+    return model
+  images, labels = setup.dataset.train
+  with tqdm.tqdm(total=config.training_steps, unit="step", desc=f"training {name}") as bar:
+
+    def watch(step, loss):
+      bar.set_postfix(loss=f"{loss:.3g}")
+      bar.update(step - bar.n)
+
+    training.train(
+      model, local_training.cross_entropy(network.from_logits), images, labels,
+      config.training_steps, config.seed, config.batch_size, config.learning_rate, config.augment,
+      str(results.checkpoints / file), watch=watch,
+    )  # fmt: skip
+  trained.write(results, file, model)
+  return model
+
+
+def classify(model: tf.keras.Model, images: np.ndarray) -> np.ndarray:
+  """Classes int `[n]` of images."""
+  return model.predict(images, _BATCH, verbose=0).argmax(axis=1)
+
+
+def _trained_in(config, name: str) -> pathlib.Path | None:
+  """The folder that `start_from` names, if the model is there, as the target has to be."""
+  if config.start_from is None:
+    return None
+  folder = pathlib.Path(config.start_from)
+  there = name == config.model or (folder / f"{_file(name)}.npz").exists()
+  return folder if there else None
+
+
+def _file(name: str) -> str:
+  return "model_" + name.replace(":", ".")

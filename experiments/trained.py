@@ -1,0 +1,28 @@
+"""Weights of models that a run trained, in its results folder: `<name>.npz`."""
+
+import pathlib
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+
+from tff_attacks.simulation.results import Results
+
+
+def write(results: Results, name: str, model: tf.keras.Model) -> None:
+  """Writes the weights of a model."""
+  results.write_arrays(name, **{f"w{i:03d}": w for i, w in enumerate(model.get_weights())})
+
+
+def read(model: tf.keras.Model, folder: pathlib.Path, name: str) -> None:
+  """Sets a model's weights to those that were written.
+
+  Raises:
+    ValueError: If they cannot be read, or are another model's.
+  """
+  path = folder / f"{name}.npz"
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      model.set_weights([arrays[key] for key in sorted(arrays)])
+  except (OSError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(f"start_from: {path} cannot be read: {error}") from error

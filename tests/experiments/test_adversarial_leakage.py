@@ -1,0 +1,270 @@
+"""The script as a user runs it, and what its tables say of its files."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from experiments import adversarial_leakage_report as report
+from experiments.adversarial_leakage_config import AdversarialLeakageConfig
+from models import registry
+from tests import programs
+from tff_attacks.data import datasets
+from tff_attacks.leakage import functional, gradient_matching, labels, leakage
+
+SHORT = [
+  "model=mlp", "transfer=[lenet]", "training_steps=20", "images=3", "stacks=[1,3]", "steps=4",
+]  # fmt: skip
+
+
+def run(*arguments, **options):
+  return programs.run("adversarial_leakage", *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  result = run(*SHORT, f"output_dir={folder}")
+  assert result.returncode == 0, result.stderr
+  return folder, result
+
+
+def test_leaves_a_complete_results_folder(finished):
+  folder, result = finished
+  scores = pd.read_csv(folder / "scores.csv")
+  assert len(scores) == 3 * 2 * 2
+  assert (scores["hits"] <= scores["stack"]).all()
+  summary = json.loads((folder / "summary.json").read_text())
+  assert len(summary["settings"]) == 4
+  assert set(summary["accuracy"]) == {"mlp", "lenet"}
+  for name in ("rates", "reconstructions_right", "reconstructions_wrong"):
+    Image.open(folder / "images" / f"{name}.png").verify()
+  text = (folder / "report.md").read_text()
+  assert text in result.stdout
+  assert "| lenet |" in text
+  assert "training mlp" in result.stderr
+  assert "48/48" in result.stderr
+
+
+def target(folder):
+  digits = datasets.load("digits")
+  model = registry.GLOBAL_MODELS["mlp"](digits.image_shape, 10)
+  with np.load(folder / "model_mlp.npz") as arrays:
+    model.set_weights([arrays[name] for name in sorted(arrays)])
+  return model, digits.test
+
+
+def test_scores_say_what_the_models_say(finished):
+  folder, _ = finished
+  model, test = target(folder)
+  calls = model.predict(test.images, verbose=0).argmax(axis=1)
+  scores = pd.read_csv(folder / "scores.csv")
+  summary = json.loads((folder / "summary.json").read_text())
+  assert summary["accuracy"]["mlp"] == pytest.approx(np.mean(calls == test.labels))
+  for row in scores.itertuples():
+    assert row.true == test.labels[row.image]
+    assert row.called == calls[row.image] != row.true
+    assert (row.label == row.true) == (row.labels == "right")
+    assert row.label != row.called
+    with np.load(folder / f"found_{row.round}.npz") as arrays:
+      found = arrays["found"]
+    assert found.shape == (row.stack, 28, 28, 1)
+    outputs = tf.nn.softmax(model(found)).numpy()
+    hit = outputs.argmax(axis=1) == row.label
+    assert hit.sum() == row.hits
+    if hit.any():
+      assert outputs[hit, row.label].mean() == pytest.approx(row.confidence, rel=1e-4)
+  for row in summary["settings"]:
+    own = scores[(scores["labels"] == row["labels"]) & (scores["stack"] == row["stack"])]
+    assert row["copies"] == pytest.approx(own["hits"].sum() / (3 * row["stack"]))
+    assert row["images"] == pytest.approx(np.mean(own["hits"] > 0))
+
+
+def test_a_row_is_the_attack_on_the_stacked_images_gradient(finished):
+  """The same, put together by hand: the gradient of one image is that of its stack."""
+  folder, _ = finished
+  model, test = target(folder)
+  row = pd.read_csv(folder / "scores.csv").iloc[1]
+  assert row["stack"] == 3
+  batch = test.take([row["image"]])
+  _, gradients = functional.inference_gradient(model, batch, None)
+  observation = leakage.Observation(
+    weights=leakage.ModelWeights(model.trainable_variables, []),
+    update=leakage.ModelWeights([-g.numpy() for g in gradients], []),
+    num_samples=3, batch_size=3, epochs=1, learning_rate=1.0, labels=np.repeat(row["true"], 3),
+  )  # fmt: skip
+  attack = gradient_matching.inverting_gradients(
+    lambda: registry.GLOBAL_MODELS["mlp"]((28, 28, 1), 10),
+    labels.given, steps=4, total_variation=0.1, box=False,
+  )  # fmt: skip
+  seed = int(np.random.SeedSequence([0, int(row["image"])]).generate_state(1)[0])
+  with np.load(folder / "found_1.npz") as arrays:
+    np.testing.assert_allclose(attack(observation, seed).images, arrays["found"], atol=1e-3)
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path):
+  folder = tmp_path / "run"
+  with (tmp_path / "log").open("w") as log:
+    process = subprocess.Popen(
+      programs.command("adversarial_leakage", *SHORT, f"output_dir={folder}"),
+      stderr=log, stdout=log,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (folder / "scores.csv").exists():
+      assert process.poll() is None, (tmp_path / "log").read_text()
+      assert time.monotonic() < deadline
+      time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+  assert not (folder / "summary.json").exists()
+  result = run(f"resume={folder}")
+  assert result.returncode == 0, result.stderr
+  assert "training" not in result.stderr
+  one, other = (
+    pd.read_csv(path / "scores.csv").drop(columns="seconds") for path in (finished[0], folder)
+  )
+  pd.testing.assert_frame_equal(one, other)
+
+
+def test_trained_models_serve_another_run(finished, tmp_path):
+  folder, _ = finished
+  options = [
+    *SHORT, "choose=correct", "control=false", "stacks=[2]", "total_variations=[0.05,0.15]",
+    "tensors=[alike,largest]", f"start_from={folder}", f"output_dir={tmp_path / 'run'}",
+  ]  # fmt: skip
+  result = run(*options)
+  assert result.returncode == 0, result.stderr
+  assert "training" not in result.stderr
+  scores = pd.read_csv(tmp_path / "run" / "scores.csv")
+  assert (scores["true"] == scores["called"]).all()
+  assert len(scores) == 3 * 2 * 2
+  assert not list((tmp_path / "run").glob("model_*"))
+  text = (tmp_path / "run" / "report.md").read_text()
+  assert "calls rightly" in text
+  assert "0.05 | alike" in text
+  other = run(*options[:-1], "seed=1", f"output_dir={tmp_path / 'other'}")
+  assert other.returncode == 2
+  assert "has seed=0, not 1" in other.stderr
+  assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_of_images(tmp_path):
+  rng = np.random.default_rng(0)
+  for name, mean in (("anna", 60), ("berta", 190)):
+    (tmp_path / "faces" / name).mkdir(parents=True)
+    for i in range(20):
+      pixels = np.clip(rng.normal(mean, 70, [20, 20, 3]), 0, 255).astype(np.uint8)
+      Image.fromarray(pixels).save(tmp_path / "faces" / name / f"{i}.png")
+  result = run(
+    "dataset=image_folder", f"data_dir={tmp_path / 'faces'}", "image_size=16", "model=lenet",
+    "transfer=[mlp]", "training_steps=3", "batch_size=4", "images=1", "stacks=[2]", "steps=2",
+    "choose=correct", "control=false", "augment=true", f"output_dir={tmp_path / 'run'}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  with np.load(tmp_path / "run" / "found_0.npz") as arrays:
+    assert arrays["found"].shape == (2, 16, 16, 3)
+
+
+def test_two_classes_have_no_wrong_label_beside_the_targets(tmp_path):
+  for name in ("anna", "berta"):
+    (tmp_path / name).mkdir()
+    for i in range(5):
+      Image.fromarray(np.full([8, 8, 3], i, np.uint8)).save(tmp_path / name / f"{i}.png")
+  result = run("dataset=image_folder", f"data_dir={tmp_path}", "image_size=8")
+  assert result.returncode == 2
+  assert "control: a wrong label needs 3 classes or more, there are 2" in result.stderr
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (["stacks=[0]"], "stacks: [0] is not allowed; allowed: one or more, each 1 or more"),
+    (["stacks=[2,2]"], "stacks: a value is named twice"),
+    (["tensors=[some]"], "tensors: ['some'] is not allowed"),
+    (["model=nothing"], "model: unknown 'nothing'"),
+    (["transfer=[nothing]"], "transfer: unknown 'nothing'"),
+    (["transfer=[mlp,mlp]"], "transfer: a model is named twice"),
+    (["model=attacking_distance:x"], "model: 'attacking_distance:x' cannot be imported"),
+    (["start_from=/nowhere"], "start_from: /nowhere cannot be read"),
+    (["dataset=image_folder"], "data_dir: image_folder needs one"),
+    (["seed=-1"], "seed: -1 is not allowed"),
+    (["rounds=3"], "rounds"),
+  ],
+)
+def test_bad_input(tmp_path, options, message):
+  folder = tmp_path / "run"
+  result = run(*options, f"output_dir={folder}")
+  assert result.returncode == 2, result.stderr
+  assert message in result.stderr
+  assert not folder.exists()
+
+
+def test_damaged_weights_are_refused(finished, tmp_path):
+  folder = tmp_path / "damaged"
+  shutil.copytree(finished[0], folder)
+  (folder / "model_mlp.npz").write_bytes(b"no weights")
+  result = run(*SHORT, f"start_from={folder}", f"output_dir={tmp_path / 'run'}")
+  assert result.returncode == 2
+  assert "model_mlp.npz cannot be read" in result.stderr
+
+
+def scores_of(hits, stack, kind="right", **changes):
+  count = len(hits)
+  columns = {
+    "image": range(count), "labels": kind, "stack": stack, "total_variation": 0.1,
+    "tensors": "all", "hits": hits, "hits_in_range": hits, "noise": 0.1, "confidence": 0.9,
+    "psnr": 8.0, "ssim": 0.0, "identified": 0.0, "seconds": 1.0,
+  }  # fmt: skip
+  return pd.DataFrame(columns | changes)
+
+
+def describe(*parts):
+  config = AdversarialLeakageConfig(model="resnet18", dataset="mnist", transfer=[])
+  return "\n".join(report.describe(config, pd.concat(parts), {"resnet18": 0.99}))
+
+
+def test_the_report_stands_beside_the_papers_values():
+  text = describe(scores_of([0, 1], 1), scores_of([1, 2], 2))
+  assert "6%, 6% |" in text
+  assert "45%, 88% |" in text
+  assert "From stack 1 to 2 (TV 0.1, all): (a) rises at every step, (b) rises" in text
+  assert "| 19% |" in text  # 1 - 0.9^2, of noise.
+  assert "with a wrong one" not in text
+
+
+def test_the_report_compares_with_the_control():
+  true, wrong = scores_of([2] * 12, 2), scores_of([0] * 12, 2, "wrong")
+  text = describe(true, wrong)
+  assert (
+    "(a) 100% with the true label, 0% with a wrong one, paired permutation test p = 0.0" in text
+  )
+  assert "(a) 100% with the true label, 100% with a wrong one." in describe(
+    true, scores_of([2] * 12, 2, "wrong")
+  )
+
+
+def test_no_rise_is_said():
+  text = describe(scores_of([1, 1], 1), scores_of([1, 0], 2))
+  assert "(a) does not rise at every step, (b) does not rise" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_stacks_are_called_by_their_label_far_more_often_than_noise(tmp_path, seed):
+  """The source's finding, in small; and a single image's reconstruction is called so less often."""
+  folder = pathlib.Path(tmp_path / "run")
+  result = run(f"seed={seed}", "control=false", f"output_dir={folder}")
+  assert result.returncode == 0, result.stderr
+  table = pd.DataFrame(json.loads((folder / "summary.json").read_text())["settings"])
+  by_stack = table.set_index("stack")
+  assert by_stack.loc[4, "images"] > by_stack.loc[4, "images_noise"] + 0.3
+  assert by_stack.loc[4, "images"] > by_stack.loc[1, "images"]

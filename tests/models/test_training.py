@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import registry, training
+from tff_attacks.data import datasets
+from tff_attacks.learning import local_training
+
+LOSS_FN = local_training.cross_entropy(from_logits=True)
+
+
+def model(seed=0):
+  tf.keras.utils.set_random_seed(seed)
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [
+      layers.Input([8, 8, 1]),
+      layers.Conv2D(4, 3),
+      layers.BatchNormalization(),
+      layers.ReLU(),
+      layers.Flatten(),
+      layers.Dense(3),
+    ]
+  )
+
+
+def data(count=40):
+  rng = np.random.default_rng(0)
+  images = rng.uniform(-1, 1, [count, 8, 8, 1]).astype(np.float32)
+  return images, rng.integers(0, 3, count).astype(np.int32)
+
+
+def test_it_learns():
+  digits = datasets.load("digits")
+  tf.keras.utils.set_random_seed(0)
+  network = registry.GLOBAL_MODELS["mlp"](digits.image_shape, 10)
+  training.train(network, LOSS_FN, *digits.train, steps=150, seed=0, batch_size=32)
+  calls = network.predict(digits.test.images, verbose=0).argmax(axis=1)
+  assert np.mean(calls == digits.test.labels) > 0.9
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, augment):
+  def train(network, folder, watch=lambda step, loss: None):
+    training.train(
+      network, LOSS_FN, *data(), steps=7, seed=3, batch_size=4, augment=augment,
+      folder=str(tmp_path / folder), checkpoint_every=2, watch=watch,
+    )  # fmt: skip
+
+  whole = model()
+  losses = {}
+  train(whole, "whole", losses.__setitem__)
+  assert list(losses) == [1, 2, 3, 4, 5, 6, 7]
+
+  def stop(step, loss):
+    if step == 5:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    train(model(), "halves", stop)
+  seen = {}
+  halves = model(seed=1)
+  train(halves, "halves", seen.__setitem__)
+  assert seen == {step: losses[step] for step in (5, 6, 7)}
+  for one, other in zip(whole.get_weights(), halves.get_weights(), strict=True):
+    np.testing.assert_array_equal(one, other)
+  train(halves, "halves", lambda step, loss: pytest.fail("it was done"))
+
+
+def test_augmented_images_are_shifted_or_mirrored_ones():
+  """A picture of a ramp says where each of its columns came from."""
+  ramp = np.broadcast_to(np.arange(16, dtype=np.float32)[None, :, None], [16, 16, 1])
+  examples = training._examples(ramp[None], np.array([2]), range(100), 0, augment=True)
+  images, labels = zip(*examples.as_numpy_iterator(), strict=True)
+  assert set(labels) == {2}
+  inner = {tuple(np.diff(image[0, 4:-4, 0])) for image in images}
+  assert inner == {(1.0,) * 7, (-1.0,) * 7}
+  starts = {image[8, 8, 0] for image in images if image[8, 8, 0] > image[8, 7, 0]}
+  assert starts == {6, 7, 8, 9, 10}
+
+
+def test_each_seed_draws_its_own_images():
+  images, labels = data()
+  drawn = [
+    np.stack([x for x, _ in training._examples(images, labels, range(9), seed, augment=False)])
+    for seed in (0, 0, 2**32 - 1)
+  ]
+  np.testing.assert_array_equal(drawn[0], drawn[1])
+  assert np.abs(drawn[0] - drawn[2]).max() > 0.1
