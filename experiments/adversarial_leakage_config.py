@@ -17,6 +17,8 @@ Read report.md, scores.csv and images/ in the results folder. It can be stopped 
 goes on with resume=<folder>."""
 
 TENSORS = ("all", "alike", "largest")
+CALLS = {"misclassified": "wrongly", "correct": "rightly"}
+"""How the target calls the test images that are chosen."""
 
 
 @dataclasses.dataclass
@@ -51,7 +53,7 @@ class AdversarialLeakageConfig(run_options.DataOptions):
   # The images.
   choose: str = option(
     "misclassified", "Test images that the target calls wrongly, or rightly.",
-    choices=("misclassified", "correct"),
+    choices=tuple(CALLS),
   )  # fmt: skip
   images: int = option(5, "How many of them; fewer, if there are no more.", at_least=1)
   control: bool = option(

@@ -5,47 +5,21 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from experiments.adversarial_leakage_config import AdversarialLeakageConfig
+from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
 from experiments.published import markdown
 from tff_attacks.metrics import adversarial as metrics
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "adversarial_leakage.csv"
-_SETTING = ["stack", "total_variation", "tensors"]
-
-
-def settings(scores: pd.DataFrame) -> pd.DataFrame:
-  """A row for each label and setting.
-
-  Args:
-    scores: A row an attempt, as in scores.csv.
-
-  Returns:
-    Columns: labels, stack, total_variation, tensors, how many images; the shares of
-    `metrics.Rates` with the bounds of their intervals, the share of copies after they are cut off
-    at [-1, 1], what as much noise reaches, and means of confidence, likeness and seconds.
-  """
-  rows = []
-  for key, found in scores.groupby(["labels", *_SETTING], sort=False):
-    stack = key[1]
-    rates = metrics.rates(found["hits"].to_numpy(), stack)
-    rows.append(
-      {
-        **dict(zip(["labels", *_SETTING], key, strict=True)),
-        "num_images": len(found),
-        "copies": rates.copies,
-        "copies_low": rates.copies_interval[0],
-        "copies_high": rates.copies_interval[1],
-        "copies_in_range": found["hits_in_range"].sum() / (stack * len(found)),
-        "copies_noise": found["noise"].mean(),
-        "images": rates.images,
-        "images_low": rates.images_interval[0],
-        "images_high": rates.images_interval[1],
-        "images_independent": rates.independent,
-        "images_noise": (1 - (1 - found["noise"]) ** stack).mean(),
-        **found[["confidence", "psnr", "ssim", "identified", "seconds"]].mean().to_dict(),
-      }
-    )
-  return pd.DataFrame(rows)
+_LEVEL = 0.05
+_LEGEND = (
+  "(a): share of the reconstructions that the target calls by the label whose gradient was "
+  "inverted; (b): share of the images with at least one such; 95% intervals, for (a) as if copies "
+  "of one image were independent. In range: (a) after pixels are cut off at black and white. True: "
+  "share of the reconstructions that it calls by the true label. Of noise: what images like those "
+  "where the search starts reach. Independent: 1 - (1 - a)^B. Confidence: in the label, of those "
+  "that are called so. PSNR and SSIM: to the image. Identified: nearer to it than to any other "
+  "test image of its class."
+)
 
 
 def describe(
@@ -55,122 +29,173 @@ def describe(
 
   Args:
     config: Of the run.
-    scores: A row an attempt.
+    scores: A row an attempt, as in scores.csv.
     accuracy: Of each model on the test set.
   """
-  table = settings(scores)
-  lines = [
+  failed = 0
+  if "not_run" in scores:
+    failed = scores["not_run"].notna().sum()
+    scores = scores[scores["not_run"].isna()]
+  table = metrics.settings(scores)
+  return [
     "# Adversarial images out of a leaked gradient",
     "",
     f"Target: {config.model} on {config.dataset}, test accuracy {accuracy[config.model]:.3f}. "
-    f"{scores['image'].nunique()} test images that it calls "
-    f"{'rightly' if config.choose == 'correct' else 'wrongly'}, {config.steps} steps, seed "
-    f"{config.seed}.",
+    f"{scores['image'].nunique()} test images that it calls {CALLS[config.choose]}, "
+    f"{config.steps} steps, seed {config.seed}."
+    + (f" {failed} attempts could not be run, see scores.csv." if failed else ""),
     "",
     *_shares(config, table),
     "",
-    "(a): share of the reconstructions that the target calls by the label whose gradient was "
-    "inverted; (b): share of the images with at least one such; 95% intervals, for (a) as if "
-    "copies of one image were independent. In range: (a) after pixels are cut off at black and "
-    "white. Noise: where the search starts, without any step. Independent: 1 - (1 - a)^B. "
-    "Confidence: in the label, of those that are called so. PSNR and SSIM: to the image. "
-    "Identified: nearer to it than to any other test image of its class.",
+    _LEGEND,
     "",
-    *_trends(table),
+    *_trends(table, scores),
     *_control(scores),
+    *(["", *_transfer(config, scores, accuracy)] if config.transfer else []),
   ]
-  if config.transfer:
-    lines += ["", *_transfer(config, scores, accuracy)]
-  return lines
 
 
 def _shares(config, table: pd.DataFrame) -> list[str]:
-  published = pd.read_csv(_REFERENCE).set_index(["dataset", "model", "stack"])
-  rows = []
-  for row in table.itertuples():
-    key = (config.dataset, config.model, row.stack)
-    theirs = published.loc[key] if row.labels == "right" and key in published.index else None
-    rows.append(
-      (
-        row.labels,
-        str(row.stack),
-        f"{row.total_variation:g}",
-        row.tensors,
-        f"{row.copies:.0%} ({row.copies_low:.0%} to {row.copies_high:.0%})",
-        f"{row.copies_in_range:.0%}",
-        f"{row.copies_noise:.0%}",
-        f"{row.images:.0%} ({row.images_low:.0%} to {row.images_high:.0%})",
-        f"{row.images_independent:.0%}",
-        f"{row.images_noise:.0%}",
-        "" if np.isnan(row.confidence) else f"{row.confidence:.2f}",
-        f"{row.psnr:.1f}",
-        f"{row.ssim:.2f}",
-        f"{row.identified:.0%}",
-        f"{row.seconds:.0f}",
-        "" if theirs is None else f"{theirs['copies']:.0%}, {theirs['images']:.0%}",
-      )
+  rows = [
+    (
+      row.gradient.replace("_", " "),
+      str(row.stack),
+      f"{row.total_variation:g}",
+      row.tensors,
+      _interval(row.copies, row.copies_low, row.copies_high),
+      f"{row.copies_in_range:.0%}",
+      f"{row.copies_true:.0%}",
+      f"{row.copies_noise:.0%}",
+      _interval(row.images, row.images_low, row.images_high),
+      f"{row.images_independent:.0%}",
+      f"{row.images_noise:.0%}",
+      "" if np.isnan(row.confidence) else f"{row.confidence:.2f}",
+      f"{row.psnr:.1f}",
+      f"{row.ssim:.2f}",
+      f"{row.identified:.0%}",
+      f"{row.seconds:.0f}",
+      _published(config, row),
     )
+    for row in table.itertuples()
+  ]
   head = (
-    "label", "stack", "TV", "tensors", "(a)", "in range", "noise", "(b)", "independent", "noise",
-    "confidence", "PSNR", "SSIM", "identified", "seconds", "the paper's (a), (b)",
+    "gradient of", "stack", "TV", "tensors", "(a)", "in range", "true", "(a) of noise", "(b)",
+    "independent", "(b) of noise", "confidence", "PSNR", "SSIM", "identified", "seconds",
+    "the paper's (a), (b)",
   )  # fmt: skip
   return markdown(head, rows)
 
 
-def _trends(table: pd.DataFrame) -> list[str]:
+def _interval(share: float, low: float, high: float) -> str:
+  return f"{share:.0%} ({low:.0%} to {high:.0%})"
+
+
+def _published(config, row) -> str:
+  """The paper's values in its own setting."""
+  its_own = (row.gradient, row.total_variation, row.tensors) == ("true_label", 0.1, "all")
+  published = pd.read_csv(_REFERENCE).set_index(["dataset", "model", "stack"])
+  key = (config.dataset, config.model, row.stack)
+  if config.choose != "misclassified" or config.box or not its_own or key not in published.index:
+    return ""
+  return f"{published.loc[key, 'copies']:.0%}, {published.loc[key, 'images']:.0%}"
+
+
+def _trends(table: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
   """Whether the shares rise with the stack, as the paper finds."""
   lines = []
-  true = table[table["labels"] == "right"]
+  true = table[table["gradient"] == "true_label"]
   for (variation, tensors), rows in true.groupby(["total_variation", "tensors"], sort=False):
     if len(rows) < 2:
       continue
     rows = rows.sort_values("stack")
-    held = {name: rows[name].is_monotonic_increasing for name in ("copies", "images")}
+    first, last = rows["stack"].iloc[0], rows["stack"].iloc[-1]
+    several = rows[rows["stack"] > 1]
+    same = scores[
+      (scores["gradient"] == "true_label")
+      & (scores["total_variation"] == variation)
+      & (scores["tensors"] == tensors)
+    ].pivot(index="image", columns="stack", values="hits")
+    shares = (same / same.columns).dropna()
     lines.append(
-      f"- From stack {rows['stack'].iloc[0]} to {rows['stack'].iloc[-1]} (TV {variation:g}, "
-      f"{tensors}): (a) {'rises' if held['copies'] else 'does not rise'} at every step, "
-      f"(b) {'rises' if held['images'] else 'does not rise'}; "
-      f"(b) above independent copies in {(rows['images'] > rows['images_independent']).sum()} of "
-      f"{len(rows)}."
+      f"- From stack {first} to {last} (TV {variation:g}, {tensors}): (a) "
+      f"{_trend(rows['copies'])}{_p(shares[last], shares[first])}, (b) {_trend(rows['images'])}. "
+      f"(b) is above that of independent copies in "
+      f"{(several['images'] > several['images_independent']).sum()} of {len(several)} stacks."
     )
   return lines
 
 
+def _trend(shares: pd.Series) -> str:
+  if not shares.is_monotonic_increasing:
+    return "does not rise at every step"
+  return "rises" if shares.iloc[-1] > shares.iloc[0] else "stays the same"
+
+
+def _p(first: pd.Series, second: pd.Series) -> str:
+  """The p-value of two shares of the same images."""
+  p = metrics.paired_p_value(first.to_numpy(), second.to_numpy())
+  return "" if np.isnan(p) else f" (paired permutation test p = {p:.2g})"
+
+
 def _control(scores: pd.DataFrame) -> list[str]:
-  """The share with the true label beside that with a wrong one, of the same images."""
-  lines = []
-  for (stack, variation, tensors), rows in scores.groupby(_SETTING, sort=False):
-    pairs = rows.pivot(index="image", columns="labels", values="hits").dropna() / stack
-    if not {"right", "wrong"} <= set(pairs):
+  """The shares with the true label's gradient beside those with a wrong one's, same images."""
+  lines, above, settings = [], 0, 0
+  for (stack, variation, tensors), rows in scores.groupby(metrics.SETTING, sort=False):
+    pairs = rows.pivot(index="image", columns="gradient", values=["hits", "true_hits"])
+    pairs = pairs.dropna() / stack
+    if not {"true_label", "wrong_label"} <= set(pairs["hits"]):
       continue
-    p = metrics.paired_p_value(pairs["right"].to_numpy(), pairs["wrong"].to_numpy())
+    true, wrong = pairs["hits", "true_label"], pairs["hits", "wrong_label"]
+    by_image = pairs["true_hits", "wrong_label"]
+    settings += 1
+    p = metrics.paired_p_value(true.to_numpy(), wrong.to_numpy())
+    above += true.mean() > wrong.mean() and p < _LEVEL
     lines.append(
-      f"- Stack {stack} (TV {variation:g}, {tensors}): (a) {pairs['right'].mean():.0%} with the "
-      f"true label, {pairs['wrong'].mean():.0%} with a wrong one"
-      + ("." if np.isnan(p) else f", paired permutation test p = {p:.2g}.")
+      f"- Stack {stack} (TV {variation:g}, {tensors}): the true label's gradient is called by that "
+      f"label in {true.mean():.0%}, a wrong label's by that wrong label in {wrong.mean():.0%}"
+      f"{_p(true, wrong)}, and by the true label in {by_image.mean():.0%}."
+    )
+  if settings:
+    lines.append(
+      f"- The true label is reached more often than a wrong one (p < {_LEVEL:g}) in {above} of "
+      f"{settings} settings: "
+      + (
+        "where it is not, what the target calls the pictures is the label that their gradient was "
+        "computed with, whatever the image shows."
+        if above < settings
+        else "the image, and not the label of the gradient alone, decides."
+      )
     )
   return lines
 
 
 def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[str]:
   """What other models call the same reconstructions."""
-  true = scores[scores["labels"] == "right"]
-  stacks = list(dict.fromkeys(true["stack"]))
+  true = scores[scores["gradient"] == "true_label"]
   rows = []
-  for name in config.transfer:
-    of_stack = [true[true["stack"] == stack] for stack in stacks]
-    rows.append(
-      (
-        name,
-        f"{accuracy[name]:.3f}",
-        f"{true.groupby('image')[f'{name}_image'].first().mean():.0%}",
-        *(f"{found[f'{name}_hits'].sum() / found['stack'].sum():.0%}" for found in of_stack),
+  for setting, found in true.groupby(metrics.SETTING, sort=False):
+    stack, variation, tensors = setting
+    for name in config.transfer:
+      rates = metrics.rates(found[f"{name}_hits"].to_numpy(), stack)
+      rows.append(
+        (
+          name,
+          f"{accuracy[name]:.3f}",
+          str(stack),
+          f"{variation:g}",
+          tensors,
+          f"{found[f'{name}_image'].mean():.0%}",
+          f"{found['hits'].sum() / (stack * len(found)):.0%}",
+          _interval(rates.copies, *rates.copies_interval),
+        )
       )
-    )
-  head = ("other model", "test accuracy", "the image", *(f"stack {stack}" for stack in stacks))
+  head = (
+    "other model", "test accuracy", "stack", "TV", "tensors", "the images", "target", "other model"
+  )  # fmt: skip
   return [
     *markdown(head, rows),
     "",
-    "Share that other models call by the true label: of the images themselves, and of their "
-    "reconstructions. The paper, with faces: 5% (FaceNet), 0% (ResNet-50), 0% (SE-ResNet-50).",
+    "Share called by the true label: of the images by the other model, of their reconstructions by "
+    "the target and by the other model. The paper, with faces: 5% (FaceNet), 0% (ResNet-50), 0% "
+    "(SE-ResNet-50).",
   ]

@@ -3,22 +3,20 @@
 import itertools
 import os
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 import tqdm
 
 from experiments import adversarial_leakage_report as report
 from experiments import adversarial_leakage_setup
-from experiments.adversarial_leakage_config import AdversarialLeakageConfig
+from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
 from experiments.adversarial_leakage_setup import Setup, classify
-from tff_attacks import keras_state
 from tff_attacks.data.datasets import Dataset, Images
-from tff_attacks.keras_state import ModelWeights
 from tff_attacks.leakage import functional, gradient_matching, labels, leakage, search
-from tff_attacks.metrics import leakage as metrics
+from tff_attacks.metrics import adversarial
+from tff_attacks.metrics import leakage as likeness
 from tff_attacks.plots import adversarial as plots
 from tff_attacks.simulation.results import Results, environment
 
@@ -31,115 +29,84 @@ class Attempt(NamedTuple):
 
   Attributes:
     image: Its index in the test set.
-    labels: `right`, the true one, or `wrong`.
+    gradient: `true_label` or `wrong_label`.
     stack: Copies of it in the batch.
     total_variation: Weight of the smoothness prior.
     tensors: How gradients are compared.
   """
 
   image: int
-  labels: str
+  gradient: str
   stack: int
   total_variation: float
   tensors: str
 
 
+class Asked(NamedTuple):
+  """Trained models, and what they call what there is before any attack.
+
+  Attributes:
+    models: By name.
+    target: The name of the one whose gradients leak.
+    called: By name what each calls the test images, int `[n]`.
+    noise: float `[C]`, the share of noise that the target takes for each class.
+  """
+
+  models: dict[str, tf.keras.Model]
+  target: str
+  called: dict[str, np.ndarray]
+  noise: np.ndarray
+
+
 def run(config: AdversarialLeakageConfig, setup: Setup, results: Results) -> int:
   """Trains and attacks what is still to do, and returns the exit status."""
   print(f"Results: {results.folder}")
-  models = {
-    name: adversarial_leakage_setup.train(config, setup, name, results) for name in setup.networks
-  }
-  test = setup.dataset.test
-  called = {name: classify(model, test.images) for name, model in models.items()}
-  accuracy = {name: float(np.mean(calls == test.labels)) for name, calls in called.items()}
+  dataset = setup.dataset
+  asked = _ask(config, setup, results)
+  right = {name: called == dataset.test.labels for name, called in asked.called.items()}
+  accuracy = {name: float(np.mean(one)) for name, one in right.items()}
   print("Test accuracy: " + ", ".join(f"{name} {share:.3f}" for name, share in accuracy.items()))
-  chosen = _choose(config, called[config.model] == test.labels)
-  if not chosen.size:
-    print(f"The target calls no test image {_CALLS[config.choose]}.")
-    return 1
-
-  kinds = ["right", *(["wrong"] if config.control else [])]
-  attempts = [
-    Attempt(*values)
-    for values in itertools.product(
-      chosen.tolist(), kinds, config.stacks, config.total_variations, config.tensors
-    )
-  ]
-  done = set(_scores(results)["round"])
+  attempts = _attempts(config, right[config.model])
   attacks = _attacks(config, setup)
-  noise = _calls_of_noise(config, models[config.model], setup)
+  done = set(results.read("scores")["round"])
   with tqdm.tqdm(
     total=len(attempts) * config.steps, initial=len(done) * config.steps, unit="step"
   ) as bar:
     for number, attempt in enumerate(attempts):
       if number in done:
         continue
-      label = _label(config, attempt, setup.dataset, called[config.model])
-      started = time.monotonic()
       attack = attacks[attempt.total_variation, attempt.tensors]
-      observation = _observe(config, setup, models[config.model], attempt, label)
-      seed = int(np.random.SeedSequence([config.seed, attempt.image]).generate_state(1)[0])
-      found = attack(observation, seed, _watch(attempt, bar))
-      row = {
-        **attempt._asdict(),
-        "true": test.labels[attempt.image],
-        "called": called[config.model][attempt.image],
-        "label": label,
-        "noise": noise[label],
-        **_judge(config, models, found.images, label),
-        **{f"{name}_image": int(called[name][attempt.image] == label) for name in config.transfer},
-        **_likeness(found.images, attempt, test),
-        "loss": found.losses.min(),
-        "seconds": time.monotonic() - started,
-      }
-      results.write_arrays(
-        f"found_{number}",
-        found=found.images,
-        probabilities=_probabilities(models[config.model], found.images),
-        true=test.images[attempt.image],
-      )
+      row, arrays = _invert(config, dataset, asked, attempt, attack, bar)
+      if arrays:
+        results.write_arrays(f"found_{number}", **arrays)
       results.release("scores", row, number)
+      if number + 1 == len(attempts) or attempts[number + 1].image != attempt.image:
+        _report(config, accuracy, results)
   return _finish(config, accuracy, results)
 
 
-_CALLS = {"misclassified": "wrongly", "correct": "rightly"}
+def _ask(config, setup: Setup, results: Results) -> Asked:
+  models = {
+    name: adversarial_leakage_setup.train(config, setup, name, results) for name in setup.networks
+  }
+  called = {name: classify(model, setup.dataset.test.images) for name, model in models.items()}
+  noise = _calls_of_noise(config, models[config.model], setup.dataset)
+  return Asked(models, config.model, called, noise)
 
 
-def _choose(config, right: np.ndarray) -> np.ndarray:
-  """Indices of the test images to reconstruct."""
+def _attempts(config, right: np.ndarray) -> list[Attempt]:
+  """All of them, image by image, so that what is finished early can be compared."""
   wanted = np.flatnonzero(right if config.choose == "correct" else ~right)
-  if wanted.size < config.images:
-    print(f"The target calls only {wanted.size} test images {_CALLS[config.choose]}.")
-  return np.random.default_rng(config.seed).permutation(wanted)[: config.images]
-
-
-def _scores(results: Results) -> pd.DataFrame:
-  """The attempts so far; `round` is the number of the attempt."""
-  path = results.folder / "scores.csv"
-  if not path.exists():
-    return pd.DataFrame({"round": []})
-  return pd.read_csv(path, float_precision="round_trip")
-
-
-def _calls_of_noise(config, target: tf.keras.Model, setup: Setup) -> np.ndarray:
-  """Share of noise, where searches start, that the target takes for each class."""
-  shape = [_NOISE, *setup.dataset.image_shape]
-  noise = np.random.default_rng(config.seed).standard_normal(shape).astype(np.float32)
-  return np.bincount(classify(target, noise), minlength=setup.dataset.num_classes) / _NOISE
-
-
-def _label(config, attempt: Attempt, dataset: Dataset, called: np.ndarray) -> int:
-  """The label whose gradient is inverted."""
-  true = int(dataset.test.labels[attempt.image])
-  if attempt.labels == "right":
-    return true
-  others = set(range(dataset.num_classes)) - {true, int(called[attempt.image])}
-  return int(np.random.default_rng([config.seed, attempt.image]).choice(sorted(others)))
+  if 0 < wanted.size < config.images:
+    print(f"The target calls only {wanted.size} test images {CALLS[config.choose]}.")
+  images = np.random.default_rng(config.seed).permutation(wanted)[: config.images]
+  gradients = ["true_label", *(["wrong_label"] if config.control else [])]
+  settings = (config.stacks, config.total_variations, config.tensors)
+  return [Attempt(*one) for one in itertools.product(images.tolist(), gradients, *settings)]
 
 
 def _attacks(config, setup: Setup) -> dict[tuple[float, str], leakage.Reconstruct]:
-  """By smoothness and tensors: attempts that differ in neither share what an attack compiles."""
+  """By smoothness and tensors: what an attack compiles serves all attempts with these."""
   return {
     (variation, tensors): gradient_matching.inverting_gradients(
       setup.networks[config.model].model_fn,
@@ -153,17 +120,68 @@ def _attacks(config, setup: Setup) -> dict[tuple[float, str], leakage.Reconstruc
   }
 
 
-def _observe(config, setup: Setup, target: tf.keras.Model, attempt: Attempt, label: int):
+def _calls_of_noise(config, target: tf.keras.Model, dataset: Dataset) -> np.ndarray:
+  """Share of noise, where searches start, that the target takes for each class."""
+  shape = [_NOISE, *dataset.image_shape]
+  noise = np.random.default_rng(config.seed).standard_normal(shape).astype(np.float32)
+  calls = classify(target, np.clip(noise, -1, 1) if config.box else noise)
+  return np.bincount(calls, minlength=dataset.num_classes) / _NOISE
+
+
+def _label(config, attempt: Attempt, dataset: Dataset, called: int) -> int:
+  """The label whose gradient is inverted."""
+  true = int(dataset.test.labels[attempt.image])
+  if attempt.gradient == "true_label":
+    return true
+  others = set(range(dataset.num_classes)) - {true, int(called)}
+  return int(np.random.default_rng([config.seed, attempt.image]).choice(sorted(others)))
+
+
+def _invert(
+  config,
+  dataset: Dataset,
+  asked: Asked,
+  attempt: Attempt,
+  attack: leakage.Reconstruct,
+  bar: tqdm.tqdm,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Inverts one gradient and asks all models: the attempt's row, and its arrays."""
+  test, target = dataset.test, asked.models[asked.target]
+  called = {name: calls[attempt.image] for name, calls in asked.called.items()}
+  label = _label(config, attempt, dataset, called[asked.target])
+  row = {
+    **attempt._asdict(),
+    "true": test.labels[attempt.image],
+    "called": called.pop(asked.target),
+    "label": label,
+    "noise": asked.noise[label],
+    **{f"{name}_image": int(call == label) for name, call in called.items()},
+  }
+  started = time.monotonic()
+  seed = int(np.random.SeedSequence([config.seed, attempt.image]).generate_state(1)[0])
+  try:
+    found = attack(_observe(target, test, attempt, label), seed, _watch(attempt, bar))
+  except ValueError as error:  # A target may be so sure that there is no gradient.
+    return row | {"not_run": str(error)}, {}
+  seconds = time.monotonic() - started
+  probabilities = np.exp(functional.log_probabilities(target, found.images))
+  row |= _calls(asked, found.images, probabilities, row)
+  row |= _likeness(found.images, attempt, test)
+  row |= {"loss": found.losses.min(), "seconds": seconds}
+  image = test.images[attempt.image]
+  return row, {"found": found.images, "probabilities": probabilities, "true": image}
+
+
+def _observe(
+  target: tf.keras.Model, test: Images, attempt: Attempt, label: int
+) -> leakage.Observation:
   """The mean gradient of the stacked image, and its label, which is known."""
-  batch = Images(
-    np.repeat(setup.dataset.test.images[[attempt.image]], attempt.stack, axis=0),
+  stacked = Images(
+    np.repeat(test.images[[attempt.image]], attempt.stack, axis=0),
     np.full(attempt.stack, label, np.int32),
   )
-  weights = ModelWeights(*tf.nest.map_structure(np.asarray, tuple(keras_state.read(target))))
-  observation = leakage.observe_gradient(
-    setup.networks[config.model].model_fn, functional.inference_gradient, weights, batch
-  )
-  return observation._replace(labels=batch.labels)
+  observation = leakage.observe_batch(target, functional.inference_gradient, stacked)
+  return observation._replace(labels=stacked.labels)
 
 
 def _watch(attempt: Attempt, bar: tqdm.tqdm) -> search.Watch:
@@ -177,42 +195,48 @@ def _watch(attempt: Attempt, bar: tqdm.tqdm) -> search.Watch:
   return watch
 
 
-def _judge(config, models, images: np.ndarray, label: int) -> dict[str, float]:
-  """How many copies each model calls by the label, and how sure the target is of those."""
-  probabilities = _probabilities(models[config.model], images)
-  hit = probabilities.argmax(axis=1) == label
-  in_range = np.clip(images, -1, 1)
+def _calls(
+  asked: Asked, images: np.ndarray, probabilities: np.ndarray, row: dict[str, Any]
+) -> dict[str, float]:
+  """What the models call the copies."""
+  calls, label = probabilities.argmax(axis=1), row["label"]
+  hit = calls == label
+  in_range = classify(asked.models[asked.target], np.clip(images, -1, 1))
+  others = {name: model for name, model in asked.models.items() if name != asked.target}
   return {
     "hits": int(hit.sum()),
-    "hits_in_range": int((classify(models[config.model], in_range) == label).sum()),
+    "hits_in_range": int((in_range == label).sum()),
+    "true_hits": int((calls == row["true"]).sum()),
+    "called_hits": int((calls == row["called"]).sum()),
     "confidence": float(probabilities[hit, label].mean()) if hit.any() else np.nan,
-    **{
-      f"{name}_hits": int((classify(models[name], images) == label).sum())
-      for name in config.transfer
-    },
+    **{f"{n}_hits": int((classify(m, images) == label).sum()) for n, m in others.items()},
   }
 
 
-def _probabilities(model, images: np.ndarray) -> np.ndarray:
-  return np.exp(functional.log_probabilities(model, images))
-
-
 def _likeness(images: np.ndarray, attempt: Attempt, test: Images) -> dict[str, float]:
-  """Of copies, in range, to their image."""
-  true = test.take(np.repeat(attempt.image, len(images)))
-  scores = metrics.score(np.clip(images, -1, 1), true, test)
+  """Of the copies to their image."""
+  scores = likeness.score(images, test.take(np.repeat(attempt.image, len(images))), test)
   return {name: getattr(scores, name) for name in ("psnr", "ssim", "identified")}
 
 
-def _finish(config, accuracy: dict[str, float], results: Results) -> int:
-  """Writes tables, pictures and the summary."""
-  scores = _scores(results)
-  table = report.settings(scores)
-  text = "\n".join(report.describe(config, scores, accuracy))
+def _report(config, accuracy: dict[str, float], results: Results) -> str:
+  scores = results.read("scores")
+  text = "\n".join(report.describe(config, scores, accuracy)) if "hits" in scores else ""
   (results.folder / "report.md").write_text(text + "\n")
+  return text
+
+
+def _finish(config, accuracy: dict[str, float], results: Results) -> int:
+  """Writes pictures and the summary, and says what was found."""
+  scores = results.read("scores")
+  if "hits" not in scores:
+    failed = scores["not_run"].iloc[0] if len(scores) else f"no image that is {config.choose}"
+    print(f"Nothing could be reconstructed: {failed}.")
+    return 1
   plots.draw(results.folder)
-  summary = {"accuracy": accuracy, "settings": table.to_dict("records"), "seed": config.seed}
+  settings = adversarial.settings(scores.dropna(subset="hits")).to_dict("records")
+  summary = {"accuracy": accuracy, "settings": settings, "seed": config.seed}
   results.write_json("summary", summary | environment([os.getpid()]))
-  print(text)
+  print(_report(config, accuracy, results))
   print(f"Pictures: {results.images}")
   return 0

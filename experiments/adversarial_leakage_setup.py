@@ -11,10 +11,10 @@ import tqdm
 from experiments import data, program, trained
 from experiments.adversarial_leakage_config import AdversarialLeakageConfig
 from experiments.options import bad_input
-from models import registry, training
+from models import registry
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Dataset
-from tff_attacks.learning import local_training
+from tff_attacks.learning import central_training, local_training
 from tff_attacks.simulation.results import Results
 
 _BATCH = 100
@@ -62,7 +62,8 @@ def prepare(config: AdversarialLeakageConfig) -> Setup:
       "give control=false"
     )
   if config.start_from is not None:
-    program.check_start(config, _TRAINING)
+    own_data = ("data_dir",) if config.dataset == data.FOLDER else ()
+    program.check_start(config, _TRAINING + own_data)
   networks = {}
   for option, name in [("model", config.model), *(("transfer", n) for n in config.transfer)]:
     function = registry.find(option, name, registry.GLOBAL_MODELS)
@@ -70,6 +71,8 @@ def prepare(config: AdversarialLeakageConfig) -> Setup:
     model = registry.build(option, name, model_fn)
     contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
     networks[name] = Network(model_fn, contract.from_logits)
+    if name == config.model:
+      keras_state.last_layer(model)
     folder = _trained_in(config, name)
     if folder is not None:
       trained.read(model, folder, _file(name))
@@ -95,7 +98,7 @@ def train(
       bar.set_postfix(loss=f"{loss:.3g}")
       bar.update(step - bar.n)
 
-    training.train(
+    central_training.train(
       model, local_training.cross_entropy(network.from_logits), images, labels,
       config.training_steps, config.seed, config.batch_size, config.learning_rate, config.augment,
       str(results.checkpoints / file), watch=watch,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tqdm
 
 from experiments import federated_run, leakage_attacks, leakage_generator, leakage_setup
@@ -92,12 +91,12 @@ class Observer:
     if self._setup.generator is not None:
       leakage_generator.train(config, self._setup.generator, self._setup.auxiliary, self._results)
     for victim in range(config.victims):
-      if victim not in self._scores()["round"].tolist():
+      if victim not in self._results.read("scores")["round"].tolist():
         with loop.deferred_interrupt() as interrupted:
           self._attack(progress, victim, interrupted)
         if interrupted:
           raise KeyboardInterrupt
-    scores = self._scores()
+    scores = self._results.read("scores")
     loss, confusion = self._evaluate(progress.server.weights)
     return {
       "rounds": progress.rounds,
@@ -107,13 +106,6 @@ class Observer:
       **({"not_run": scores["not_run"].dropna().iloc[0]} if "not_run" in scores else {}),
       "seed": config.seed,
     }
-
-  def _scores(self) -> pd.DataFrame:
-    """The victims so far."""
-    path = self._results.folder / "scores.csv"
-    if not path.exists():
-      return pd.DataFrame({"round": []})
-    return pd.read_csv(path, float_precision="round_trip")
 
   def _attack(self, progress: loop.Progress, victim: int, interrupted: Sequence[int]) -> None:
     config, setup = self._config, self._setup

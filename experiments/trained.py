@@ -2,6 +2,7 @@
 
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,6 @@ def read(model: tf.keras.Model, folder: pathlib.Path, name: str) -> None:
   path = folder / f"{name}.npz"
   try:
     with np.load(path, allow_pickle=False) as arrays:
-      model.set_weights([arrays[key] for key in sorted(arrays)])
-  except (OSError, ValueError, zipfile.BadZipFile) as error:
+      model.set_weights([arrays[f"w{i:03d}"] for i in range(len(arrays.files))])
+  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f"start_from: {path} cannot be read: {error}") from error

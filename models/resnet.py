@@ -8,9 +8,9 @@ _REDUCTION = 16
 
 
 def resnet8(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
-  """The smallest of the residual networks for CIFAR-10: three stages of 16, 32 and 64 filters.
+  """ResNet-8, smaller than any of the source: three stages of one block, 16, 32 and 64 filters.
 
-  Source: https://arxiv.org/abs/1512.03385, section 4.2, with n = 1.
+  Source: https://arxiv.org/abs/1512.03385, section 4.2, but with projections.
 
   Args:
     image_shape: Height, width and channels.

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tqdm
 from PIL import Image
 
 from experiments import adversarial_leakage_report as report
+from experiments import adversarial_leakage_run as adversarial_run
 from experiments.adversarial_leakage_config import AdversarialLeakageConfig
 from models import registry
 from tests import programs
@@ -28,6 +30,13 @@ SHORT = [
 
 def run(*arguments, **options):
   return programs.run("adversarial_leakage", *arguments, **options)
+
+
+def soft(image_shape, num_classes):
+  """A model whose last layer is no Dense one."""
+  layers = tf.keras.layers
+  body = [layers.Input(image_shape), layers.Flatten(), layers.Dense(num_classes)]
+  return tf.keras.Sequential([*body, layers.Activation("softmax")])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +55,7 @@ def test_leaves_a_complete_results_folder(finished):
   summary = json.loads((folder / "summary.json").read_text())
   assert len(summary["settings"]) == 4
   assert set(summary["accuracy"]) == {"mlp", "lenet"}
-  for name in ("rates", "reconstructions_right", "reconstructions_wrong"):
+  for name in ("rates", "reconstructions_true_label", "reconstructions_wrong_label"):
     Image.open(folder / "images" / f"{name}.png").verify()
   text = (folder / "report.md").read_text()
   assert text in result.stdout
@@ -73,7 +82,7 @@ def test_scores_say_what_the_models_say(finished):
   for row in scores.itertuples():
     assert row.true == test.labels[row.image]
     assert row.called == calls[row.image] != row.true
-    assert (row.label == row.true) == (row.labels == "right")
+    assert (row.label == row.true) == (row.gradient == "true_label")
     assert row.label != row.called
     with np.load(folder / f"found_{row.round}.npz") as arrays:
       found = arrays["found"]
@@ -84,7 +93,7 @@ def test_scores_say_what_the_models_say(finished):
     if hit.any():
       assert outputs[hit, row.label].mean() == pytest.approx(row.confidence, rel=1e-4)
   for row in summary["settings"]:
-    own = scores[(scores["labels"] == row["labels"]) & (scores["stack"] == row["stack"])]
+    own = scores[(scores["gradient"] == row["gradient"]) & (scores["stack"] == row["stack"])]
     assert row["copies"] == pytest.approx(own["hits"].sum() / (3 * row["stack"]))
     assert row["images"] == pytest.approx(np.mean(own["hits"] > 0))
 
@@ -194,6 +203,7 @@ def test_two_classes_have_no_wrong_label_beside_the_targets(tmp_path):
     (["transfer=[nothing]"], "transfer: unknown 'nothing'"),
     (["transfer=[mlp,mlp]"], "transfer: a model is named twice"),
     (["model=attacking_distance:x"], "model: 'attacking_distance:x' cannot be imported"),
+    (["model=tests.experiments.test_adversarial_leakage:soft"], "needs a Dense last layer"),
     (["start_from=/nowhere"], "start_from: /nowhere cannot be read"),
     (["dataset=image_folder"], "data_dir: image_folder needs one"),
     (["seed=-1"], "seed: -1 is not allowed"),
@@ -217,12 +227,12 @@ def test_damaged_weights_are_refused(finished, tmp_path):
   assert "model_mlp.npz cannot be read" in result.stderr
 
 
-def scores_of(hits, stack, kind="right", **changes):
+def scores_of(hits, stack, gradient="true_label", **changes):
   count = len(hits)
   columns = {
-    "image": range(count), "labels": kind, "stack": stack, "total_variation": 0.1,
-    "tensors": "all", "hits": hits, "hits_in_range": hits, "noise": 0.1, "confidence": 0.9,
-    "psnr": 8.0, "ssim": 0.0, "identified": 0.0, "seconds": 1.0,
+    "image": range(count), "gradient": gradient, "stack": stack, "total_variation": 0.1,
+    "tensors": "all", "hits": hits, "hits_in_range": hits, "true_hits": hits, "noise": 0.1,
+    "confidence": 0.9, "psnr": 8.0, "ssim": 0.0, "identified": 0.0, "seconds": 1.0,
   }  # fmt: skip
   return pd.DataFrame(columns | changes)
 
@@ -236,25 +246,61 @@ def test_the_report_stands_beside_the_papers_values():
   text = describe(scores_of([0, 1], 1), scores_of([1, 2], 2))
   assert "6%, 6% |" in text
   assert "45%, 88% |" in text
-  assert "From stack 1 to 2 (TV 0.1, all): (a) rises at every step, (b) rises" in text
+  assert (
+    "From stack 1 to 2 (TV 0.1, all): (a) rises (paired permutation test p = 1), (b) rises." in text
+  )
   assert "| 19% |" in text  # 1 - 0.9^2, of noise.
-  assert "with a wrong one" not in text
+  assert "wrong label" not in text
 
 
 def test_the_report_compares_with_the_control():
-  true, wrong = scores_of([2] * 12, 2), scores_of([0] * 12, 2, "wrong")
+  true, wrong = scores_of([2] * 12, 2), scores_of([0] * 12, 2, "wrong_label")
   text = describe(true, wrong)
-  assert (
-    "(a) 100% with the true label, 0% with a wrong one, paired permutation test p = 0.0" in text
+  assert "by that label in 100%, a wrong label's by that wrong label in 0% (paired" in text
+  assert "more often than a wrong one (p < 0.05) in 1 of 1 settings: the image" in text
+  assert "wrong label in 100%, and by the true label in 100%" in describe(
+    true, scores_of([2] * 12, 2, "wrong_label")
   )
-  assert "(a) 100% with the true label, 100% with a wrong one." in describe(
-    true, scores_of([2] * 12, 2, "wrong")
-  )
+
+
+def test_flat_shares_do_not_rise_and_one_copy_is_no_stack():
+  text = describe(scores_of([1, 0, 0, 0, 0], 1), scores_of([2, 0, 0, 0, 0], 2))
+  assert "(a) stays the same, (b) stays the same" in text
+  assert "independent copies in 0 of 1 stacks" in text
+
+
+def test_the_papers_values_stand_beside_its_own_setting_alone():
+  for changes in ({"tensors": "alike"}, {"total_variation": 0.05}, {"gradient": "wrong_label"}):
+    assert "6%, 6% |" not in describe(scores_of([0, 1], 1, **changes))
+
+
+def test_attempts_that_could_not_be_run_are_counted():
+  failed = scores_of([np.nan], 1).assign(not_run="update: is zero")
+  assert "1 attempts could not be run" in describe(scores_of([1, 0], 1), failed)
+
+
+def test_an_attempt_that_cannot_be_run_says_why():
+  digits = datasets.load("digits")
+  model = registry.GLOBAL_MODELS["mlp"](digits.image_shape, 10)
+  calls = np.zeros(len(digits.test.labels), np.int64)
+  asked = adversarial_run.Asked({"mlp": model}, "mlp", {"mlp": calls}, np.full([10], 0.1))
+  attempt = adversarial_run.Attempt(1, "true_label", 2, 0.1, "all")
+
+  def attack(observation, seed, watch):
+    raise ValueError("update: is zero; there is nothing to see")
+
+  config = AdversarialLeakageConfig()
+  with tqdm.tqdm(disable=True) as bar:
+    row, arrays = adversarial_run._invert(config, digits, asked, attempt, attack, bar)
+  assert row["not_run"] == "update: is zero; there is nothing to see"
+  assert "hits" not in row
+  assert not arrays
 
 
 def test_no_rise_is_said():
   text = describe(scores_of([1, 1], 1), scores_of([1, 0], 2))
-  assert "(a) does not rise at every step, (b) does not rise" in text
+  assert "(a) does not rise at every step (paired" in text
+  assert "(b) does not rise at every step." in text
 
 
 @pytest.mark.slow

@@ -70,17 +70,18 @@ class _Source(NamedTuple):
   """Where a dataset's arrays come from and the shape they must have."""
 
   file: str
+  downloaded: str
   image_shape: tuple[int, ...]
   num_classes: int
   grey_size: int | None = None
 
 
 _SOURCES = {
-  "mnist": _Source("mnist", (28, 28), 10),
-  "fashion_mnist": _Source("fashion_mnist", (28, 28), 10),
-  "cifar10": _Source("cifar10", (32, 32, 3), 10),
-  "cifar10_grey28": _Source("cifar10", (32, 32, 3), 10, grey_size=28),
-  "cifar100": _Source("cifar100", (32, 32, 3), 100),
+  "mnist": _Source("mnist", "mnist.npz", (28, 28), 10),
+  "fashion_mnist": _Source("fashion_mnist", "fashion-mnist", (28, 28), 10),
+  "cifar10": _Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10),
+  "cifar10_grey28": _Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10, grey_size=28),
+  "cifar100": _Source("cifar100", "cifar-100-python", (32, 32, 3), 100),
 }
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -117,6 +118,16 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     for split in ("train", "test")
   )
   return Dataset(train, test, source.num_classes)
+
+
+def location(name: str, data_dir: str | None = None) -> pathlib.Path | None:
+  """Where `load` looks for a dataset, or where Keras keeps what it downloads; None if embedded."""
+  if name == "digits":
+    return None
+  source = _SOURCES[name]
+  if data_dir is None:
+    return pathlib.Path("~/.keras/datasets").expanduser() / source.downloaded
+  return pathlib.Path(data_dir) / f"{source.file}.npz"
 
 
 def _digits() -> Dataset:

@@ -64,9 +64,7 @@ def gradients(model: tf.keras.Model, images: tf.Tensor, soft_labels: tf.Tensor) 
     images: float32 `[n, height, width, channels]`.
     soft_labels: float32 `[n, C]`, rows that sum to 1.
   """
-  with tf.GradientTape() as tape:
-    loss = _cross_entropy(model, images, soft_labels)
-  return tape.gradient(loss, model.trainable_variables)
+  return _loss_and_gradients(model, images, soft_labels)[1]
 
 
 def inference_gradient(
@@ -75,9 +73,7 @@ def inference_gradient(
   """The `GradientFn` of a trained model in inference mode: its statistics are those it has."""
   del seed
   soft_labels = tf.one_hot(batch.labels, model.output_shape[-1])
-  with tf.GradientTape() as tape:
-    loss = _cross_entropy(model, batch.images, soft_labels)
-  return loss, tape.gradient(loss, model.trainable_variables)
+  return _loss_and_gradients(model, batch.images, soft_labels)
 
 
 Batch = tuple[tf.Tensor, tf.Tensor]
@@ -144,6 +140,12 @@ def _gradients_at(model, weights, images, soft_labels):
     tape.watch(weights)
     loss = _cross_entropy(model, images, soft_labels)
   return tape.gradient(loss, weights)
+
+
+def _loss_and_gradients(model, images, soft_labels):
+  with tf.GradientTape() as tape:
+    loss = _cross_entropy(model, images, soft_labels)
+  return loss, tape.gradient(loss, model.trainable_variables)
 
 
 def _cross_entropy(model, images, soft_labels):

@@ -14,6 +14,9 @@ from tff_attacks.attacks import attack
 from tff_attacks.leakage import functional, labels, leakage, search
 from tff_attacks.leakage.leakage import Observation, Reconstruction
 
+_TINY = 1e-30
+"""Added to squared norms: a tensor may be zero."""
+
 
 def dlg(model_fn: keras_state.ModelFn, steps: int = 6000) -> leakage.Reconstruct:
   """Deep leakage from gradients: images and labels with the least squared difference.
@@ -103,13 +106,13 @@ def inverting_gradients(
   distance = mean_cosine_distance if alike else cosine_distance
 
   @functools.cache
-  def build(num_samples, batch_size, epochs, local_rate, tensors):
-    """The model, and the search for clients of this shape, with these tensors of the gradient."""
+  def build(num_samples, batch_size, epochs, local_rate):
+    """The model, and the search for clients of this shape."""
     model = keras_state.build(model_fn)
     several = unroll and -(-num_samples // batch_size) * epochs > 1
 
     def loss_fn(values, given):
-      target, inferred = given
+      target, weights, inferred = given
       images = values[0]
       soft_labels = (
         tf.nn.softmax(values[1])
@@ -122,17 +125,16 @@ def inverting_gradients(
       else:
         found = functional.gradients(model, images, soft_labels)
       smoothness = attack.mean_total_variation(images)
-      return distance([found[i] for i in tensors], target) + total_variation * smoothness
+      return distance(found, target, weights) + total_variation * smoothness
 
     adam = tf.keras.optimizers.legacy.Adam(search.three_drops(learning_rate, steps))
     return model, search.Descent(loss_fn, adam, signed=True, box=1.0 if box else None)
 
   def reconstruct(observation, seed, watch=search.unwatched):
-    gradient = leakage.mean_gradient(observation)
-    tensors = _largest(gradient, largest)
+    target = [part.astype(np.float32) for part in leakage.mean_gradient(observation)]
     count = observation.num_samples
     model, descent = build(
-      count, observation.batch_size, observation.epochs, observation.learning_rate, tensors
+      count, observation.batch_size, observation.epochs, observation.learning_rate
     )
     classes = model.output_shape[-1]
     rng = np.random.default_rng(seed)
@@ -143,7 +145,7 @@ def inverting_gradients(
     else:
       inferred = labels.in_no_order(infer_labels(model, observation, seed), rng)
     keras_state.assign(model, observation.weights)
-    given = [tf.constant(gradient[i], tf.float32) for i in tensors], tf.constant(inferred)
+    given = tf.nest.map_structure(tf.constant, (target, _weights(target, largest), inferred))
     values, losses = descent(start, steps, given, watch)
     found_labels = values[1].argmax(axis=1) if len(values) > 1 else inferred
     return Reconstruction(values[0], found_labels.astype(np.int32), losses)
@@ -157,22 +159,43 @@ def squared_difference(gradients: list[Any], target: list[Any]) -> tf.Tensor:
   return tf.add_n([tf.reduce_sum((g - t) ** 2) for g, t in pairs])
 
 
-def cosine_distance(gradients: list[Any], target: list[Any]) -> tf.Tensor:
-  """1 - the cosine of the angle between all entries of both, taken as two vectors."""
-  product = tf.add_n([tf.reduce_sum(g * t) for g, t in zip(gradients, target, strict=True)])
-  return 1 - product / (tf.linalg.global_norm(gradients) * tf.linalg.global_norm(target))
+def cosine_distance(
+  gradients: list[Any], target: list[Any], weights: Any | None = None
+) -> tf.Tensor:
+  """1 - the cosine of the angle between all entries of both, taken as two vectors.
+
+  Args:
+    gradients: Tensors.
+    target: Of the same shapes.
+    weights: float32 `[tensors]`, 0 for those that do not count, or else 1; None counts all.
+  """
+  product, squares, target_squares = _products(gradients, target, weights)
+  norms = [tf.sqrt(tf.reduce_sum(part)) for part in (squares, target_squares)]
+  return 1 - tf.reduce_sum(product) / (norms[0] * norms[1])
 
 
-def mean_cosine_distance(gradients: list[Any], target: list[Any]) -> tf.Tensor:
-  """Mean over the tensors of their cosine distances."""
-  pairs = zip(gradients, target, strict=True)
-  return tf.add_n([cosine_distance([g], [t]) for g, t in pairs]) / len(target)
+def mean_cosine_distance(
+  gradients: list[Any], target: list[Any], weights: Any | None = None
+) -> tf.Tensor:
+  """Mean over the tensors of their cosine distances, see `cosine_distance`."""
+  product, squares, target_squares = _products(gradients, target, weights)
+  cosines = product / (tf.sqrt(squares + _TINY) * tf.sqrt(target_squares + _TINY))
+  counted = tf.ones_like(product) if weights is None else weights
+  return 1 - tf.reduce_sum(cosines) / tf.reduce_sum(counted)
 
 
-def _largest(gradient: list[np.ndarray], count: int) -> tuple[int, ...]:
-  """Indices of so many tensors with the largest norms, or of all for 0; none that is zero."""
-  norms = [np.linalg.norm(part) for part in gradient]
-  return tuple(sorted(i for i in np.argsort(norms)[-count:].tolist() if norms[i] > 0))
+def _products(gradients, target, weights) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """By tensor, weighted: the inner product of both, and of each with itself."""
+  pairs = [(gradients, target), (gradients, gradients), (target, target)]
+  found = [tf.stack([tf.reduce_sum(g * t) for g, t in zip(*pair, strict=True)]) for pair in pairs]
+  return tuple(found if weights is None else [weights * part for part in found])
+
+
+def _weights(target: list[np.ndarray], count: int) -> np.ndarray:
+  """1 for so many tensors with the largest norms, or for all if 0; or else 0."""
+  norms = np.array([np.linalg.norm(part) for part in target])
+  least = np.sort(norms)[-count] if 0 < count < norms.size else 0
+  return (norms >= least).astype(np.float32)
 
 
 def _in_range(images) -> np.ndarray:

@@ -139,8 +139,14 @@ def rlu(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarra
 
 
 def given(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
-  """No inference: the counts of the labels that the server knows, for ablations."""
+  """No inference: the counts of the labels that the server knows, for ablations.
+
+  Raises:
+    ValueError: If it knows none.
+  """
   del seed
+  if observation.labels is None:
+    raise ValueError("given: the observation has no labels")
   return np.bincount(observation.labels, minlength=model.output_shape[-1])
 
 

@@ -128,9 +128,15 @@ def observe_gradient(
   """
   model = keras_state.build(model_fn)
   keras_state.assign(model, weights)
+  return observe_batch(model, gradient, data)._replace(auxiliary=auxiliary)
+
+
+def observe_batch(model: tf.keras.Model, gradient: GradientFn, data: Images) -> Observation:
+  """As `observe_gradient`, of a model with the weights that it has."""
   _, gradients = gradient(model, data, tf.constant([0, 0]))
+  weights = ModelWeights(*tf.nest.map_structure(np.asarray, tuple(keras_state.read(model))))
   update = ModelWeights(
     [-g.numpy() for g in gradients], [np.zeros_like(w) for w in weights.non_trainable]
   )
   count = len(data.labels)
-  return Observation(weights, update, count, count, 1, 1.0, auxiliary)
+  return Observation(weights, update, count, count, epochs=1, learning_rate=1.0)

@@ -217,7 +217,18 @@ def descend(
   watch: Watch = unwatched,
   show: Show = themselves,
 ) -> Found:
-  """One search of a `Descent`, by a loss_fn that is given nothing."""
+  """Minimises step by step: one search of a `Descent`.
+
+  Args:
+    loss_fn: (values) -> loss.
+    start: Where to start.
+    steps: Steps.
+    optimizer: A new one, that takes them.
+    signed: Whether the first value is moved by the signs of its gradient alone.
+    box: The first value stays within [-box, box]; None lets it leave.
+    watch: Told every step.
+    show: What it is shown.
+  """
   descent = Descent(lambda values, given: loss_fn(values), optimizer, signed, box)
   return descent(start, steps, watch=watch, show=show)
 

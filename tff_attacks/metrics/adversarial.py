@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 Interval = tuple[float, float]
@@ -39,8 +40,52 @@ def rates(hits: np.ndarray, copies: int) -> Rates:
     _wilson(int(hits.sum()), hits.size * copies),
     float((hits > 0).mean()),
     _wilson(int((hits > 0).sum()), hits.size),
-    1 - (1 - share) ** copies,
+    share if copies == 1 else 1 - (1 - share) ** copies,
   )
+
+
+SETTING = ["stack", "total_variation", "tensors"]
+"""Columns that tell the ways to attack apart."""
+
+
+def settings(scores: pd.DataFrame) -> pd.DataFrame:
+  """Shares by gradient and setting.
+
+  Args:
+    scores: A row for each image, gradient and setting, with `gradient`, those of `SETTING`, `hits`
+      (copies called by the gradient's label), `hits_in_range` (after pixels are cut off at
+      [-1, 1]), `true_hits` (called by the true label), `noise` (share of noise called by the
+      gradient's label), `confidence`, `psnr`, `ssim`, `identified` and `seconds`.
+
+  Returns:
+    A row for each gradient and setting: how many images; (a) as `copies` and (b) as `images`, with
+    the bounds of their intervals, and beside them what noise reaches, and independent copies;
+    (a) in range, and with the true label; and means of what else the scores hold.
+  """
+  rows = []
+  for key, found in scores.groupby(["gradient", *SETTING], sort=False):
+    stack = key[1]
+    all_copies = stack * len(found)
+    shares = rates(found["hits"].to_numpy(), stack)
+    rows.append(
+      {
+        **dict(zip(["gradient", *SETTING], key, strict=True)),
+        "num_images": len(found),
+        "copies": shares.copies,
+        "copies_low": shares.copies_interval[0],
+        "copies_high": shares.copies_interval[1],
+        "copies_in_range": found["hits_in_range"].sum() / all_copies,
+        "copies_true": found["true_hits"].sum() / all_copies,
+        "copies_noise": found["noise"].mean(),
+        "images": shares.images,
+        "images_low": shares.images_interval[0],
+        "images_high": shares.images_interval[1],
+        "images_independent": shares.independent,
+        "images_noise": (1 - (1 - found["noise"]) ** stack).mean(),
+        **found[["confidence", "psnr", "ssim", "identified", "seconds"]].mean().to_dict(),
+      }
+    )
+  return pd.DataFrame(rows)
 
 
 def paired_p_value(first: np.ndarray, second: np.ndarray) -> float:
@@ -51,10 +96,10 @@ def paired_p_value(first: np.ndarray, second: np.ndarray) -> float:
     second: float `[n]`, of the same images.
 
   Returns:
-    NaN where the two nowhere differ.
+    NaN for a single image, or where the two nowhere differ.
   """
   differences = first - second
-  if not differences.any():
+  if differences.size < 2 or not differences.any():
     return np.nan
   test = stats.permutation_test(
     (differences,), np.mean, permutation_type="samples", n_resamples=9999, random_state=0

@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow_federated as tff
 
 _PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "keras", "numpy")
@@ -54,6 +55,13 @@ class Results:
       self._events = self._events or tff.program.TensorBoardReleaseManager(self.folder / "events")
       managers.append(self._events)
     asyncio.run(tff.program.GroupingReleaseManager(managers).release(values, round_number))
+
+  def read(self, table: str) -> pd.DataFrame:
+    """The rows of `<table>.csv` so far, `round` among their columns."""
+    path = self.folder / f"{table}.csv"
+    if not path.exists():
+      return pd.DataFrame({"round": []})
+    return pd.read_csv(path, float_precision="round_trip")
 
   def write_json(self, name: str, values: dict[str, Any]) -> None:
     """Writes `<name>.json`, replacing it in one step; what is not a finite number is null."""

@@ -121,10 +121,31 @@ def test_without_a_box_images_leave_it():
   assert np.abs(attack()(observation, 0).images).max() <= 1
 
 
-def test_only_the_largest_tensors_count_and_none_that_is_zero():
+def test_only_the_largest_tensors_count():
   gradient = [np.full([3], 2.0), np.zeros([4]), np.full([2], -9.0), np.ones([1])]
-  assert gradient_matching._largest(gradient, 2) == (0, 2)
-  assert gradient_matching._largest(gradient, 0) == (0, 2, 3)
+  np.testing.assert_array_equal(gradient_matching._weights(gradient, 2), [1, 0, 1, 0])
+  for count in (0, 4, 9):
+    np.testing.assert_array_equal(gradient_matching._weights(gradient, count), [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["cosine_distance", "mean_cosine_distance"])
+def test_tensors_that_do_not_count_are_as_if_they_were_not_there(name):
+  distance = getattr(gradient_matching, name)
+  rng = np.random.default_rng(0)
+  found, target = ([rng.normal(size=[2, i + 1]).astype("f") for i in range(3)] for _ in range(2))
+  weighted = distance(found, target, np.array([1, 0, 1], np.float32))
+  assert float(weighted) == pytest.approx(float(distance(found[::2], target[::2])), rel=1e-5)
+
+
+def test_a_tensor_of_zeros_spoils_no_mean():
+  """A layer behind a dead one has no gradient."""
+  zeros = tf.Variable(tf.zeros([3]))
+  with tf.GradientTape() as tape:
+    distance = gradient_matching.mean_cosine_distance(
+      [zeros, tf.ones([2])], [tf.zeros([3]), tf.ones([2])]
+    )
+  assert float(distance) == pytest.approx(0.5)
+  assert np.isfinite(tape.gradient(distance, zeros)).all()
 
 
 def test_tensors_that_count_alike():

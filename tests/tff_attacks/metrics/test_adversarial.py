@@ -28,5 +28,6 @@ def test_paired_p_value():
   assert adversarial.paired_p_value(first, first - 0.3) < 0.001
   assert adversarial.paired_p_value(first, rng.permutation(first)) > 0.05
   assert np.isnan(adversarial.paired_p_value(first, first))
+  assert np.isnan(adversarial.paired_p_value(first[:1], first[:1] + 1))
   # All 2^3 signs: two of them are as extreme.
   assert adversarial.paired_p_value(np.ones(3), np.zeros(3)) == pytest.approx(2 / 8)

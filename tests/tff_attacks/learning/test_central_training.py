@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import registry, training
+from models import registry
 from tff_attacks.data import datasets
-from tff_attacks.learning import local_training
+from tff_attacks.learning import central_training, local_training
 
 LOSS_FN = local_training.cross_entropy(from_logits=True)
 
@@ -34,7 +34,7 @@ def test_it_learns():
   digits = datasets.load("digits")
   tf.keras.utils.set_random_seed(0)
   network = registry.GLOBAL_MODELS["mlp"](digits.image_shape, 10)
-  training.train(network, LOSS_FN, *digits.train, steps=150, seed=0, batch_size=32)
+  central_training.train(network, LOSS_FN, *digits.train, steps=150, seed=0, batch_size=32)
   calls = network.predict(digits.test.images, verbose=0).argmax(axis=1)
   assert np.mean(calls == digits.test.labels) > 0.9
 
@@ -42,7 +42,7 @@ def test_it_learns():
 @pytest.mark.parametrize("augment", [False, True])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, augment):
   def train(network, folder, watch=lambda step, loss: None):
-    training.train(
+    central_training.train(
       network, LOSS_FN, *data(), steps=7, seed=3, batch_size=4, augment=augment,
       folder=str(tmp_path / folder), checkpoint_every=2, watch=watch,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, augment
 def test_augmented_images_are_shifted_or_mirrored_ones():
   """A picture of a ramp says where each of its columns came from."""
   ramp = np.broadcast_to(np.arange(16, dtype=np.float32)[None, :, None], [16, 16, 1])
-  examples = training._examples(ramp[None], np.array([2]), range(100), 0, augment=True)
+  examples = central_training._examples(ramp[None], np.array([2]), range(100), 0, augment=True)
   images, labels = zip(*examples.as_numpy_iterator(), strict=True)
   assert set(labels) == {2}
   inner = {tuple(np.diff(image[0, 4:-4, 0])) for image in images}
@@ -82,7 +82,9 @@ def test_augmented_images_are_shifted_or_mirrored_ones():
 def test_each_seed_draws_its_own_images():
   images, labels = data()
   drawn = [
-    np.stack([x for x, _ in training._examples(images, labels, range(9), seed, augment=False)])
+    np.stack(
+      [x for x, _ in central_training._examples(images, labels, range(9), seed, augment=False)]
+    )
     for seed in (0, 0, 2**32 - 1)
   ]
   np.testing.assert_array_equal(drawn[0], drawn[1])

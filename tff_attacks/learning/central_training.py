@@ -46,8 +46,9 @@ def train(
     checkpoint_every: Steps between two of them.
     watch: (step, its loss), called after every step.
   """
+  warm_up = max(int(_WARM_UP * steps), 1)
   schedule = tf.keras.optimizers.schedules.CosineDecay(
-    0.0, steps, warmup_target=learning_rate, warmup_steps=max(int(_WARM_UP * steps), 1)
+    0.0, max(steps - warm_up, 1), warmup_target=learning_rate, warmup_steps=warm_up
   )
   model.compile(tf.keras.optimizers.AdamW(schedule, weight_decay=_WEIGHT_DECAY), loss_fn)
   model.optimizer.build(model.trainable_variables)

@@ -1,0 +1,91 @@
+"""What the doctor says of an environment, well or not."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments import doctor
+from tests import programs
+
+
+def run(*arguments):
+  return programs.run("doctor", *arguments)
+
+
+def findings(check, **options):
+  return list(check(doctor.DoctorConfig(**options)))
+
+
+def test_a_sound_environment_is_well(tmp_path):
+  result = run(f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stdout + result.stderr
+  for text in ("tensorflow 2.14.1", "ran on CPU:0", "dataset=digits: embedded", "All is well."):
+    assert text in result.stdout
+
+
+def test_the_stock_worker_is_tried(tmp_path):
+  result = run("runtime=worker", f"output_dir={tmp_path}")
+  assert "runtime=worker: a federated sum of two clients ran on CPU" in result.stdout
+
+
+@pytest.mark.parametrize(
+  ("option", "message"),
+  [
+    ("device=GPU:7", "GPU:7"),
+    ("workers=[localhost:1]\nruntime=workers", "workers: "),
+  ],
+)
+def test_a_runtime_that_cannot_run_is_a_problem(tmp_path, option, message):
+  result = run(*option.split("\n"), f"output_dir={tmp_path}")
+  assert result.returncode == 1
+  problem = next(line for line in result.stdout.splitlines() if line.startswith("PROBLEM"))
+  assert message in problem
+  assert "1 problem found." in result.stdout
+
+
+def test_bad_input_is_refused():
+  result = run("runtime=workers")
+  assert result.returncode == 2
+  assert "workers: give" in result.stderr
+
+
+def test_damaged_data_is_a_problem_and_missing_data_is_not(tmp_path):
+  (tmp_path / "mnist.npz").write_bytes(b"nothing")
+  size = {"x": [3, 28, 28], "y": [3]}
+  arrays = {f"{n}_{s}": np.zeros(size[n], np.uint8) for n in "xy" for s in ("train", "test")}
+  np.savez(tmp_path / "fashion_mnist.npz", **arrays)
+  found = {f.text.split(":")[0]: f for f in findings(doctor._data, data_dir=str(tmp_path))}
+  assert found["dataset=mnist"].advice
+  assert "is not a readable .npz file" in found["dataset=mnist"].text
+  assert "3 and 3 images" in found["dataset=fashion_mnist"].text
+  assert not found["dataset=cifar10"].advice
+
+
+def test_another_version_than_the_pinned_one_is_a_problem(tmp_path, monkeypatch):
+  (tmp_path / "requirements.txt").write_text("# a comment\nnumpy==1.0.0\nno-such-package==2.0\n")
+  monkeypatch.setattr(doctor, "_REQUIREMENTS", tmp_path / "requirements.txt")
+  _, numpy, missing = findings(doctor._versions)
+  assert numpy.text == f"numpy: {np.__version__} is installed, 1.0.0 is pinned"
+  assert missing.text == "no-such-package: nothing is installed, 2.0 is pinned"
+  assert numpy.advice
+
+
+def test_little_disk_and_memory_are_problems(monkeypatch, tmp_path):
+  for name in ("_DISK_GB", "_MEMORY_GB"):
+    monkeypatch.setattr(doctor, name, 10**9)
+  (disk,) = findings(doctor._disk, output_dir=str(tmp_path / "not" / "there"))
+  assert str(tmp_path) in disk.text
+  assert disk.advice
+  (memory,) = findings(doctor._memory)
+  assert memory.advice
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem():
+  (disk,) = findings(doctor._disk, output_dir="/proc/results")
+  assert "/proc cannot be written" in disk.advice
+
+
+def test_it_leaves_no_results_behind(tmp_path):
+  assert run(f"output_dir={tmp_path / 'new'}").returncode == 0
+  assert list(pathlib.Path(tmp_path).iterdir()) == []
