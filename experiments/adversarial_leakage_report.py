@@ -160,8 +160,7 @@ def _control(scores: pd.DataFrame) -> list[str]:
       f"- The true label is reached more often than a wrong one (p < {_LEVEL:g}) in {above} of "
       f"{settings} settings: "
       + (
-        "where it is not, what the target calls the pictures is the label that their gradient was "
-        "computed with, whatever the image shows."
+        "in the others the label of the gradient alone may be what the pictures are called by."
         if above < settings
         else "the image, and not the label of the gradient alone, decides."
       )

@@ -11,6 +11,7 @@ import tqdm
 
 from experiments import adversarial_leakage_report as report
 from experiments import adversarial_leakage_setup
+from experiments import report as html
 from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
 from experiments.adversarial_leakage_setup import Setup, classify
 from tff_attacks.data.datasets import Dataset, Images
@@ -238,5 +239,5 @@ def _finish(config, accuracy: dict[str, float], results: Results) -> int:
   summary = {"accuracy": accuracy, "settings": settings, "seed": config.seed}
   results.write_json("summary", summary | environment([os.getpid()]))
   print(_report(config, accuracy, results))
-  print(f"Pictures: {results.images}")
+  print(f"Report: {html.write(results.folder)}")
   return 0

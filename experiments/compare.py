@@ -43,7 +43,7 @@ def run(config: CompareConfig) -> int:
     raise ConfigError(f"give at least one of {', '.join(f'{name}=' for name in names)}, original=")
 
   # pandas and SciPy take a second to import.
-  from experiments import beside_original, published
+  from experiments import beside_original, published, report
 
   sweeps = {}
   for name in names:
@@ -62,7 +62,7 @@ def run(config: CompareConfig) -> int:
   text = "\n".join(lines)
   (folder / "compare.md").write_text(text)
   print(text)
-  print(f"Results: {folder}")
+  print(f"Report: {report.write(folder)}")
   return 0
 
 

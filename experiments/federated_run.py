@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import tensorflow_federated as tff
 
-from experiments import program
+from experiments import program, report
 from experiments.options import ConfigError
 from experiments.runtime_options import Runtime
 from tff_attacks.data.datasets import Images
@@ -102,7 +102,8 @@ def run(
   summary = observer.finish(progress)
   summary |= {"runtime": config.runtime, "device": runtime.device}
   summary |= results_lib.environment(runtime.process_ids)
+  summary["in_words"] = observer.sentence(summary)
   results.write_json("summary", summary)
-  print(observer.sentence(summary))
-  print(f"Pictures: {results.images}")
+  print(summary["in_words"])
+  print(f"Report: {report.write(results.folder)}")
   return 0

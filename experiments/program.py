@@ -20,6 +20,9 @@ from experiments import options, runtime_options
 
 _CONF = pathlib.Path(__file__).parent / "conf"
 
+EXPERIMENT = "experiment.txt"
+"""In a results folder: what made it."""
+
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -146,7 +149,9 @@ def create_results(config: Any, name: str) -> Any:
   stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
   config.output_dir = config.output_dir or f"results/{name}/{stamp}"
   try:
-    return results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
+    results = results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
+    (results.folder / EXPERIMENT).write_text(name)
+    return results
   except OSError as error:
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
 

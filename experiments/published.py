@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from experiments import claims
+from experiments import claims, program
 from experiments.options import ConfigError
 from tff_attacks.metrics import study
 from tff_attacks.plots import study as plots
@@ -25,7 +25,7 @@ def read(experiment: str, folder: str) -> pd.DataFrame:
     ConfigError: If it is not there, of another experiment, or of another dataset.
   """
   try:
-    found = (pathlib.Path(folder) / "experiment.txt").read_text()
+    found = (pathlib.Path(folder) / program.EXPERIMENT).read_text()
     summary = plots.read(pathlib.Path(folder))
   except (OSError, ValueError) as error:
     raise ConfigError(f"{experiment}: {folder} holds no sweep with runs: {error}") from error

@@ -25,14 +25,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments import data, program, runtime_options
+from experiments import report as html
 from experiments.options import ConfigError, option, validate
 from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the reason in a line, and the traceback."""
-
-_EXPERIMENT = "experiment.txt"
-
 
 _CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
 
@@ -121,7 +119,6 @@ def run(
   if not resuming:
     program.create_results(config, name)
   folder = pathlib.Path(config.output_dir)
-  (folder / _EXPERIMENT).write_text(name)
   print(f"Results: {folder}")
   with locked(folder):
     try:
@@ -137,6 +134,7 @@ def run(
     print(f"Try them again with resume={folder}")
   if not summary.empty and (summary["attack"] != "none").any():
     report(config, folder)
+  print(f"Report: {html.write(folder)}")
   return 0 if failures.empty else 1
 
 
@@ -160,7 +158,7 @@ def _run_all(
 
 
 def _experiment(folder: str) -> str | None:
-  path = pathlib.Path(folder) / _EXPERIMENT
+  path = pathlib.Path(folder) / program.EXPERIMENT
   return path.read_text() if path.is_file() else None
 
 
@@ -206,6 +204,7 @@ def _prepare(
     if one.after:
       own = dataclasses.replace(own, start_from=str(_run_folder(folder, one.after).resolve()))
     (path / "config.yaml").write_text(OmegaConf.to_yaml(own))
+    (path / program.EXPERIMENT).write_text(script)
   names = [one.name for one in unfinished]
   size = min(config.chunk, -(-len(names) // config.jobs))
   chunks = [names[start : start + size] for start in range(0, len(names), size)]

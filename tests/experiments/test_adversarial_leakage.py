@@ -59,6 +59,7 @@ def test_leaves_a_complete_results_folder(finished):
     Image.open(folder / "images" / f"{name}.png").verify()
   text = (folder / "report.md").read_text()
   assert text in result.stdout
+  assert "Independent: 1 - (1 - a)^B" in (folder / "report.html").read_text()
   assert "| lenet |" in text
   assert "training mlp" in result.stderr
   assert "48/48" in result.stderr

@@ -56,6 +56,7 @@ def test_leaves_a_complete_results_folder(finished):
     with np.load(folder / f"victim_{victim}.npz") as arrays:
       assert arrays["found"].shape == arrays["true"].shape == (8, 28, 28, 1)
   assert "From the update of a client after 2 rounds" in result.stdout
+  assert summary["in_words"] in (folder / "report.html").read_text()
   assert "5/5" in result.stderr
 
 
