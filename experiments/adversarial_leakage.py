@@ -6,9 +6,9 @@ from experiments.adversarial_leakage_config import SUMMARY, AdversarialLeakageCo
 
 def run(config: AdversarialLeakageConfig) -> int:
   """Runs, or resumes, one run and returns its exit status."""
-  resuming = config.resume is not None
-  if resuming:
-    config = program.read_config(AdversarialLeakageConfig, config.resume, changeable=())
+  resume = config.resume
+  if resume is not None:
+    config = program.read_config(AdversarialLeakageConfig, resume, changeable=())
   check(config)
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.
@@ -16,11 +16,10 @@ def run(config: AdversarialLeakageConfig) -> int:
   from tff_attacks.simulation import results as results_lib
 
   setup = adversarial_leakage_setup.prepare(config)
-  folder = config.output_dir
   results = (
-    results_lib.Results(folder)
-    if resuming
-    else program.create_results(config, "adversarial_leakage")
+    program.create_results(config, "adversarial_leakage")
+    if resume is None
+    else results_lib.Results(resume)
   )
   return adversarial_leakage_run.run(config, setup, results)
 

@@ -22,7 +22,11 @@ from tff_attacks.plots import adversarial as plots
 from tff_attacks.simulation.results import Results, environment
 
 _NOISE = 1000
-_TENSORS = {"all": {}, "alike": {"alike": True}, "largest": {"largest": 10}}
+_TENSORS: dict[str, dict[str, Any]] = {
+  "all": {},
+  "alike": {"alike": True},
+  "largest": {"largest": 10},
+}
 
 
 class Attempt(NamedTuple):

@@ -73,16 +73,17 @@ def compare(config: Any, folder: pathlib.Path) -> list[str]:
 
 def _curves(runs: dict[tuple[str, int], pathlib.Path], folder: pathlib.Path) -> str:
   """Draws both curves of test accuracy and says how often they agree."""
-  curves = {}
+  values: dict[str, list[pd.Series]] = {}
   for (name, _), path in runs.items():
-    curves.setdefault(name, []).append(pd.read_csv(path / "metrics.csv")["test_accuracy"])
-  curves = {name: np.array(values) for name, values in curves.items()}
+    values.setdefault(name, []).append(pd.read_csv(path / "metrics.csv")["test_accuracy"])
+  curves = {name: np.array(several) for name, several in values.items()}
   plots.accuracy_curves({_NAMES[name]: curve for name, curve in curves.items()}, folder)
   smooth = [
     pd.DataFrame(curve.T).rolling(_WINDOW, center=True, min_periods=1).mean().to_numpy()
     for curve in curves.values()
   ]
-  means, stds = ([f(curve, axis=1) for curve in smooth] for f in (np.mean, np.std))
+  means = [curve.mean(axis=1) for curve in smooth]
+  stds = [curve.std(axis=1) for curve in smooth]
   allowed = np.maximum(2 * np.maximum(*stds), 0.05)
   share = np.mean(np.abs(means[0] - means[1]) <= allowed)
   return (

@@ -125,5 +125,5 @@ def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
 
 
 def _cell(index: tuple[int, int, float]) -> str:
-  *pair, alpha = index
-  return f"{study.pair_name(pair)}, alpha = {alpha:g}"
+  reconstruct, poison, alpha = index
+  return f"{study.pair_name((reconstruct, poison))}, alpha = {alpha:g}"

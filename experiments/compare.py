@@ -25,7 +25,9 @@ class CompareConfig(original_crpa.OriginalConfig):
   differential_privacy: str | None = option(
     None, "Folder of an experiments.differential_privacy sweep."
   )
-  original: str | None = option(None, "Folder of a checkout of fed-crpa/fl_crpa.")
+  original: str | None = option(  # type: ignore[assignment]  # Here it may be left out.
+    None, "Folder of a checkout of fed-crpa/fl_crpa."
+  )
   dataset: str = option("mnist", "Of original=.", choices=("mnist", "fashion_mnist"))
   rounds: int = option(60, "Of original=.", at_least=3)
   repetitions: int = option(3, "Runs of each, of original=.", at_least=1)
@@ -51,9 +53,11 @@ def run(config: CompareConfig) -> int:
       sweeps[name] = published.read(name, getattr(config, name))
   if config.original:
     beside_original.check(config)
-  if not config.resume:
-    program.create_results(config, "compare")
-  folder = pathlib.Path(config.output_dir)
+  folder = (
+    pathlib.Path(config.resume)
+    if config.resume
+    else program.create_results(config, "compare").folder
+  )
   lines = ["# Comparison with the CRPA study", ""]
   if sweeps:
     lines += published.compare(**sweeps)

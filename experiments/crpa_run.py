@@ -66,7 +66,7 @@ class Observer:
     self._config = config
     self._setup = setup
     self._results = results
-    self._attack_accuracies = []
+    self._attack_accuracies: list[float] = []
     self._dataset = setup.compiled.dataset
     if config.attack == "crpa":
       self._generator = setup.compiled.generator

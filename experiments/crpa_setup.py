@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -116,7 +116,7 @@ def prepare(config: CRPAConfig) -> Setup:
   shapes["noise_multiplier"] = privacy.mechanism.noise_multiplier
   shapes["microbatch_size"] = privacy.mechanism.microbatch_size
   compiled = _compile(_Shapes(**shapes))
-  parameters = ()
+  parameters: Any = ()
   if injects:
     parameters = injection_parameters(config, dataset, split)
   elif config.attack == "crpa":

@@ -49,7 +49,7 @@ def cells(config: DistributionsConfig) -> list[tuple[str, dict[str, Any]]]:
   ]
 
 
-def choose_pairs(config: sweep_plan.SweepConfig) -> list[tuple[int, int]]:
+def choose_pairs(config: Any) -> list[tuple[int, int]]:
   """The pairs that are given, or three of a sweep over all of them, which are kept.
 
   Raises:

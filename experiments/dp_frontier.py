@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from experiments import differential_privacy, distributions, program, sweep_plan
 from experiments.options import option
@@ -27,7 +28,7 @@ class FrontierConfig(sweep_plan.SweepConfig):
 
 def plan(config: FrontierConfig) -> list[sweep_plan.Run]:
   """A run for each pair, setting, size of the noise (and none) and seed."""
-  levels = [{"setting": "none"}, {"setting": "sgd"}]
+  levels: list[dict[str, Any]] = [{"setting": "none"}, {"setting": "sgd"}]
   levels += [
     {"setting": setting, "noise_multiplier": noise}
     for setting in config.settings

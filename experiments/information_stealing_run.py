@@ -77,7 +77,7 @@ def prepare(config: InformationStealingConfig) -> Setup:
   draw_noise = noises[config.noise](networks.noise_size)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   adam = functools.partial(local_training.build_optimizer, "adam", beta_1=0.5)
-  parameters = information_stealing.Parameters(
+  parameters: Any = information_stealing.Parameters(
     target=config.target,
     generated_images=config.generated_images,
     drawn_images=config.samples_per_round,

@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -29,7 +30,7 @@ _STEPS = ("steps", "evaluations")
 _MIXTURES = ("cocktail_party", "feature_inversion")
 """Attacks that need a unit of the first fully connected layer for each image."""
 
-_ATTACKS = {
+_ATTACKS: dict[str, Callable[..., leakage.Reconstruct]] = {
   "dlg": gradient_matching.dlg,
   "idlg": gradient_matching.idlg,
   "inverting_gradients": gradient_matching.inverting_gradients,
@@ -67,13 +68,15 @@ def settings(config: LeakageConfig) -> dict[str, Any]:
 
 def _value(name: str, text: str, kind: type) -> Any:
   """A setting as the attack wants it."""
+  value: Any
   try:
     value = json.loads(text)
   except ValueError:
     value = None
   if kind is float and type(value) is int:
     value = float(value)
-  if type(value) is not kind or not (math.isfinite(value) and value >= 0):
+  of_kind = type(value) is kind
+  if not (of_kind and math.isfinite(value) and value >= 0):
     what = {bool: "true or false", int: "a whole number", float: "a number, 0 or more"}[kind]
     raise ValueError(f"attack_options: {name} must be {what}, not {text!r}")
   return value

@@ -22,7 +22,10 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     summary: A row a run, see `leakage_table.row`.
     agreement: Whether it is said if the paper found the same.
   """
-  rows = [_cell(*key, runs, agreement) for key, runs in _grouped(summary)]
+  rows = [
+    _cell(attack, model, setting, runs, agreement)
+    for (attack, model, setting), runs in _grouped(summary)
+  ]
   head = (
     "attack", "model", "setting", "runs", "images", "PSNR", "of a guess", "SSIM", "of a guess",
     "correlation", "identified", "of a guess", "labels right", "seconds", "the paper", "agreed",

@@ -88,8 +88,9 @@ class Observer:
     config = self._config
     if progress.interrupted:
       raise KeyboardInterrupt
-    if self._setup.generator is not None:
-      leakage_generator.train(config, self._setup.generator, self._setup.auxiliary, self._results)
+    generator, auxiliary = self._setup.generator, self._setup.auxiliary
+    if generator is not None and auxiliary is not None:
+      leakage_generator.train(config, generator, auxiliary, self._results)
     for victim in range(config.victims):
       if victim not in self._results.read("scores")["round"].tolist():
         with loop.deferred_interrupt() as interrupted:

@@ -58,7 +58,9 @@ def prepare(config: LeakageConfig) -> Setup:
   _check_labels(config, dataset, data, auxiliary)
   name = config.model or ATTACKS[config.attack].model
   function = registry.find("model", name, registry.GLOBAL_MODELS)
-  model_fn = functools.partial(function, dataset.image_shape, dataset.num_classes)
+  model_fn: keras_state.ModelFn = functools.partial(
+    function, dataset.image_shape, dataset.num_classes
+  )
   if config.imprint_bins:
     model_fn = imprint.imprint(model_fn, robbing.thresholds(config.imprint_bins, auxiliary))
   model = registry.build("model", name, model_fn)

@@ -56,7 +56,7 @@ SETTINGS = (
   "other_model",
 )
 
-EXTRA = {
+EXTRA: dict[tuple[str, str], dict[str, Any]] = {
   ("inverting_gradients", "rate_1"): {"attack_options": ["learning_rate:1"]},
   ("dlf", "epochs_10"): {"local_epochs": 10},
   ("dlf", "mlp_1000"): {"model": "mlp", "samples_per_client": 50, "local_epochs": 2},
@@ -113,7 +113,7 @@ def plan(config: LeakageTableConfig) -> list[Run]:
   runs = []
   for seed in range(config.seed, config.seed + config.repetitions):
     for attack in config.attacks:
-      trained = {}  # By dataset the run that trains the generator.
+      trained: dict[str, str] = {}  # By dataset the run that trains the generator.
       for setting, partition, changes in _cells(config, attack):
         name = f"{attack}-{setting}-{partition}-seed{seed}"
         options = shared(config, LeakageConfig) | {"attack": attack, "seed": seed} | changes
@@ -127,7 +127,7 @@ def plan(config: LeakageTableConfig) -> list[Run]:
 
 def _cells(config: LeakageTableConfig, attack: str):
   """For each cell of a row its setting, partition and options."""
-  own = {"model": ATTACKS[attack].model} | OWN.get(attack, {})
+  own: dict[str, Any] = {"model": ATTACKS[attack].model} | OWN.get(attack, {})
   for setting in config.settings:
     if setting == "other_model" and attack not in OTHER_MODEL:
       continue

@@ -118,10 +118,10 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   types = typing.get_type_hints(config_class)
   inherited = {name for name in types if name not in config_class.__annotations__}
   for field in sorted(dataclasses.fields(config_class), key=lambda f: f.name in inherited):
-    own = field.default
-    if own is dataclasses.MISSING:
+    own: Any = field.default
+    if field.default_factory is not dataclasses.MISSING:
       own = field.default_factory()
-    value = presets.get(default, {}).get(field.name, own)
+    value = presets.get(default or "", {}).get(field.name, own)
     kind = types[field.name]
     kind = kind.__name__ if type(kind) is type else str(kind)
     allowed = _allowed(field)

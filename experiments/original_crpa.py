@@ -129,9 +129,11 @@ def _logger(results) -> types.ModuleType:
       start[0] = now
 
   logger = Logger("mlflow")
-  logger.log_metric = log_metric
-  logger.log_figure = lambda figure, name: plt.close("all")
-  logger.keras = Logger("mlflow.keras")
+  vars(logger).update(
+    log_metric=log_metric,
+    log_figure=lambda figure, name: plt.close("all"),
+    keras=Logger("mlflow.keras"),
+  )
   return logger
 
 
@@ -140,7 +142,8 @@ def _loader(dataset, clients) -> types.ModuleType:
   loader = types.ModuleType("dataloader")
   images = {index: client.images.copy() for index, client in enumerate(clients)}
   labels = {index: client.labels.copy() for index, client in enumerate(clients)}
-  loader.load_images = lambda **kwargs: (images, labels, *dataset.test, *dataset.train, None)
+  everything = (images, labels, *dataset.test, *dataset.train, None)
+  vars(loader).update(load_images=lambda **kwargs: everything)
   return loader
 
 

@@ -100,7 +100,7 @@ def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequenc
   """
   path = pathlib.Path(folder) / "config.yaml"
   try:
-    config = OmegaConf.to_object(
+    config: Any = OmegaConf.to_object(
       OmegaConf.merge(
         OmegaConf.structured(config_class),
         OmegaConf.load(path),

@@ -145,7 +145,7 @@ class Observer:
         source: most_frequent(chosen[:, source], target) for source, target in self._targets.items()
       }
     norms = {
-      name: np.mean([float(clients[i].update_norm) for i in who]) if who else np.nan
+      name: float(np.mean([float(clients[i].update_norm) for i in who])) if who else np.nan
       for name, who in (
         ("honest_norm", [i for i in outcome.cohort if i not in self._malicious]),
         ("malicious_norm", malicious),
@@ -256,7 +256,7 @@ def accuracies(
     targets: Target by source, or `NO_TARGET`: ATA is then not a number.
     num_classes: C.
   """
-  by_source = {}
+  by_source: dict[str, float] = {}
   for source, target in targets.items():
     known = target != NO_TARGET
     highest, its_target = semi_targeted.max_adversary_task_accuracy(confusion, source, num_classes)

@@ -194,7 +194,7 @@ def _attack(shapes: _Shapes, parameters, from_logits: bool) -> attack_lib.Client
   flipping = functools.partial(label_flipping.label_flipping, parameters)
   boost = scaling.model_replacement(shapes.boost or shapes.clients_per_round)
   ada = functools.partial(distance_aware.distance_aware, parameters, from_logits=from_logits)
-  attacks = {
+  attacks: dict[str, Callable[[], attack_lib.ClientAttack]] = {
     "none": attack_lib.honest,
     "label_flipping": flipping,
     "train_and_scale": functools.partial(flipping, poison_update=scaling.train_and_scale),

@@ -217,7 +217,7 @@ def _command(config: LaunchOptions, folder: pathlib.Path, chunks: pathlib.Path) 
   """The Hydra multirun over the chunks."""
   count = len(json.loads(chunks.read_text())["chunks"])
   at_once = "n_jobs" if config.launcher == "joblib" else "array_parallelism"
-  settings = dict(setting.split(":", 1) for setting in config.launcher_options)
+  settings: dict[str, Any] = dict(setting.split(":", 1) for setting in config.launcher_options)
   if config.launcher != "submitit_local":
     settings[at_once] = config.jobs
   return [

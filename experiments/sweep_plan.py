@@ -29,7 +29,7 @@ class SweepConfig(LaunchOptions, CRPAConfig):
 
 VARIES = ("attack", "reconstruct", "poison")
 
-ATTACKS = {
+ATTACKS: dict[str, dict[str, Any]] = {
   "crpa": {"attack": "crpa"},
   "untrained": {
     "attack": "crpa",
@@ -44,9 +44,9 @@ ATTACKS = {
 """The attack and its controls, as options of `experiments.crpa`."""
 
 
-_SGD = {"optimizer": "sgd", "learning_rate": 0.25}
+_SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.25}
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
   "none": {},
   "sgd": _SGD,
   "microbatches_clipped": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.0},
@@ -71,7 +71,7 @@ def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
   for pair in config.pairs:
     if not re.fullmatch(r"\d+-\d+", pair):
       raise ConfigError(f"pairs: {pair!r} is not allowed; allowed: <class G>-<class T>")
-  return [tuple(map(int, pair.split("-"))) for pair in config.pairs]
+  return [(int(g), int(t)) for g, t in (pair.split("-") for pair in config.pairs)]
 
 
 def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]]]) -> list[Run]:
@@ -88,7 +88,8 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
   Returns:
     The runs, those without attack first.
   """
-  runs, controls = {}, {}
+  runs: dict[str, Run] = {}
+  controls: dict[str, Run] = {}
   for attack, changes in cells:
     for seed in range(config.seed, config.seed + config.repetitions):
       own = dict(changes)
@@ -101,6 +102,7 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
       if not _depends_on_pair(one):
         control_names = {k: v for k, v in names.items() if k not in ("reconstruct", "poison")}
         # Nobody attacks: whether the first pair has a fit adversary must not matter.
+        anybody: dict[str, Any]
         anybody = {"adversary": "clean", "adversary_lacks": "none", "num_adversaries": 1}
         nothing = dataclasses.replace(nothing, **anybody)
       control = _name("none", control_names)

@@ -37,7 +37,8 @@ def train(
     The trained model, images -> logits.
   """
   tf.keras.utils.set_random_seed(seed)
-  model = classifier(images.shape[1:], num_classes)
+  _, height, width, channels = images.shape
+  model = classifier((height, width, channels), num_classes)
   model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
   batches = tf.data.Dataset.from_tensor_slices((images, labels))
   batches = batches.shuffle(10_000, seed=seed).repeat().batch(32)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models import applications, attacking_distance, crpa, information_stealing, leakage, resnet
 
-GLOBAL_MODELS = {
+GLOBAL_MODELS: dict[str, Callable[..., tf.keras.Model]] = {
   "attacking_distance": attacking_distance.classifier,
   "attacking_distance_unpooled": attacking_distance.unpooled,
   "cnn": leakage.cnn,
@@ -28,7 +28,10 @@ GLOBAL_MODELS = {
 }
 """Each is (image shape, number of classes C) -> Keras model with C or C + 1 outputs."""
 
-GENERATORS = {"crpa": crpa.generator, "information_stealing": information_stealing.generator}
+GENERATORS: dict[str, Callable[..., tf.keras.Model]] = {
+  "crpa": crpa.generator,
+  "information_stealing": information_stealing.generator,
+}
 """Each is (image shape) -> Keras model from noise to images in [-1, 1]."""
 
 

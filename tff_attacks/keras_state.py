@@ -6,13 +6,14 @@ assigned on entry and read on exit, and Dropout draws from a seed that is passed
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import tensorflow as tf
 import tensorflow_federated as tff
 from keras.src import backend
 
 ModelFn = Callable[[], tf.keras.Model]
-ModelWeights = tff.learning.models.ModelWeights
+ModelWeights: TypeAlias = tff.learning.models.ModelWeights
 
 
 def initial_weights(model_fn: ModelFn, seed: int) -> ModelWeights:

@@ -88,7 +88,7 @@ def cases(config) -> dict[str, Callable[[], Case]]:
   Args:
     config: A `runtime.RuntimeConfig`.
   """
-  built = {
+  built: dict[str, Callable[[], Case]] = {
     "state": functools.partial(_state, config.clients, round(config.state_mb * 1e6 / 4)),
     "clients": functools.partial(_tiny_clients, config.tiny_clients),
   }

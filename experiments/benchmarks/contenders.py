@@ -80,7 +80,7 @@ def build(
   # The attack starts once accuracy was above 0; from here on it is there in every round.
   server = server._replace(accuracy=np.float32(1.0))
   arrays = Start(server, clients, setup.data, setup.split.adversary)
-  start = Start(*map(place, arrays[:3]), setup.split.adversary)
+  start = Start(place(server), place(clients), place(setup.data), setup.split.adversary)
   evaluate = _evaluate(setup)
   gan = _gan(setup, start)
   works = {
@@ -97,7 +97,7 @@ def build(
   }
 
 
-def warm_up(works: Mapping[str, Work], rounds: int) -> None:
+def warm_up(works: Mapping[str, Any], rounds: int) -> None:
   """Does everything some times, so that nothing is traced any more.
 
   Raises:

@@ -29,7 +29,7 @@ class Images(NamedTuple):
   images: np.ndarray
   labels: np.ndarray
 
-  def take(self, indices: np.ndarray) -> "Images":
+  def take(self, indices: np.ndarray | slice) -> "Images":
     """Returns the samples at `indices`, in their order."""
     return Images(self.images[indices], self.labels[indices])
 
@@ -45,7 +45,7 @@ class ClientImages(Sequence):
   def __len__(self):
     return len(self._owned)
 
-  def __getitem__(self, client: int) -> Images:
+  def __getitem__(self, client: int) -> Images:  # type: ignore[override]  # One at a time.
     return self._images.take(self._owned[client])
 
   def labels(self, client: int) -> np.ndarray:
@@ -63,7 +63,8 @@ class Dataset(NamedTuple):
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of one image."""
-    return self.train.images.shape[1:]
+    _, height, width, channels = self.train.images.shape
+    return height, width, channels
 
 
 class _Source(NamedTuple):

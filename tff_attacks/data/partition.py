@@ -233,7 +233,7 @@ def assign(labels: np.ndarray, table: np.ndarray, rng: np.random.Generator) -> l
   Raises:
     ValueError: If the table asks for more images of a class than there are.
   """
-  owned = [[] for _ in table]
+  owned: list[list[np.ndarray]] = [[] for _ in table]
   for label, wanted in enumerate(table.sum(axis=0)):
     pool = rng.permutation(np.flatnonzero(labels == label))
     if wanted > pool.size:

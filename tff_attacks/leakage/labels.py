@@ -92,14 +92,11 @@ def dimitrov(model: tf.keras.Model, observation: Observation, seed: int) -> np.n
   start = _dummy_means(model, observation.weights, seed)
   end = _dummy_means(model, _client_weights(observation), seed)
   sums = _head(model, observation).kernel.sum(axis=0)
-  counts = [
-    _eq_7(
-      *((1 - share) * first + share * last for first, last in zip(start, end, strict=True)),
-      sums,
-      observation.num_samples,
-    )
-    for share in _shares(observation)
-  ]
+  counts = []
+  for share in _shares(observation):
+    means = ((1 - share) * first + share * last for first, last in zip(start, end, strict=True))
+    outputs, features = means
+    counts.append(_eq_7(outputs, features, sums, observation.num_samples))
   return to_counts(np.mean(counts, axis=0), observation.num_samples)
 
 

@@ -47,7 +47,7 @@ class _Best:
 
   def __init__(self, values, watch: Watch, show: Show):
     self.values = [np.asarray(value) for value in values]
-    self.losses = []
+    self.losses: list[float] = []
     self._lowest = np.inf
     self._watch = watch
     self._show = show
@@ -158,8 +158,8 @@ class Descent:
     self._optimizer = optimizer
     self._signed = signed
     self._box = box
-    self._variables = None
-    self._step = tf.function(self._step)
+    self._variables: list[tf.Variable] = []
+    self._compiled = tf.function(self._step)
 
   def __call__(
     self,
@@ -180,7 +180,7 @@ class Descent:
     """
     if self._box is not None:
       start = [np.clip(start[0], -self._box, self._box), *start[1:]]
-    if self._variables is None:
+    if not self._variables:
       self._variables = [tf.Variable(value, dtype=tf.float32) for value in start]
     for variable, value in zip(self._variables, start, strict=True):
       variable.assign(tf.cast(value, tf.float32))
@@ -188,7 +188,7 @@ class Descent:
       variable.assign(tf.zeros_like(variable))
     with _Best(start, watch, show) as best:
       for _ in range(steps):
-        loss, before = self._step(given)
+        loss, before = self._compiled(given)
         best.see(float(loss), before)
     return best.found()
 

@@ -72,7 +72,8 @@ def _bars(axis, x, width, rows: pd.DataFrame, name: str) -> None:
   axis.bar(x, shares, width, color=colour, hatch=hatch, edgecolor="black", label=label)
   errors = np.abs(np.stack([rows[f"{name}_low"], rows[f"{name}_high"]]) - shares.to_numpy())
   axis.errorbar(x, shares, errors, fmt="none", ecolor="black", capsize=3)
-  axis.plot(x, rows[f"{name}_noise"], "D", color="white", markeredgecolor="black", label="noise")
+  noise = {"color": "white", "markeredgecolor": "black", "clip_on": False, "zorder": 3}
+  axis.plot(x, rows[f"{name}_noise"], "D", label="noise", **noise)
 
 
 def reconstructions(folder: pathlib.Path, scores: pd.DataFrame, name: str, title: str) -> None:
@@ -88,7 +89,7 @@ def reconstructions(folder: pathlib.Path, scores: pd.DataFrame, name: str, title
   )  # fmt: skip
   for axis in axes.flat:
     axis.set(xticks=[], yticks=[], frame_on=False)
-  for row, label in enumerate(["image", *settings]):
+  for row, label in enumerate(["image", *(f"stack {setting}" for setting in settings)]):
     axes[row, 0].set_ylabel(label, fontsize=8)
   for column, image in enumerate(shown):
     for one in scores[scores["image"] == image].itertuples():

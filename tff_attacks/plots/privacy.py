@@ -5,6 +5,7 @@ model calls T, averaged over all rounds.
 """
 
 import pathlib
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -78,7 +79,8 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   kinds = [name for name in _MARKERS if (attacked["setting"] == name).any()]
   noises = [0.0, *sorted(n for n in attacked["noise_multiplier"].dropna().unique() if n > 0)]
   figure = plt.figure(figsize=(12, 4.5 + 1.5 * len(kinds)), layout="constrained")
-  curves, strips = figure.subfigures(2, 1, height_ratios=(4, 1.5 * len(kinds)))
+  parts: Any = figure.subfigures(2, 1, height_ratios=(4, 1.5 * len(kinds)))
+  curves, strips = parts
   axes = curves.subplots(1, 2)
   names = (
     ("mean_test_accuracy", "test accuracy, mean of all rounds"),

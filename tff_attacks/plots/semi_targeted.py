@@ -64,7 +64,8 @@ def features(folder: pathlib.Path, sources: list[int]) -> None:
   classes = np.unique(labels)
   for i, label in enumerate(classes):
     chosen = points[labels == label]
-    axes.scatter(*chosen.T, s=6, color=plt.get_cmap("viridis")(i / classes.size), alpha=0.5)
+    x, y = chosen.T
+    axes.scatter(x, y, s=6, color=plt.get_cmap("viridis")(i / classes.size), alpha=0.5)
     axes.annotate(
       str(label), chosen.mean(axis=0), ha="center", va="center", fontsize=13, fontweight="bold",
       bbox={"boxstyle": "circle", "facecolor": "white",

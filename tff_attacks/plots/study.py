@@ -102,12 +102,14 @@ def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   bins = np.linspace(0, max(means[AAA].max(), means["no_attack"].max()) + 0.02, 25)
   grid_ = np.linspace(0, bins[-1], 200)
   for column, name, color, style, bars in (
-    (AAA, "with the attack", "0.2", "-", {"color": "0.6"}),
-    # Outlines, since both lie over each other.
-    ("no_attack", "without any attack", "0.45", "--", {"histtype": "step", "color": "0.45"}),
+    (AAA, "with the attack", "0.2", "-", "0.6"),
+    ("no_attack", "without any attack", "0.45", "--", "0.45"),
   ):
     values = means[column].dropna()
-    axes.hist(values, bins, density=True, label=name, **bars)
+    axes.hist(
+      values, bins, density=True, label=name, color=bars,
+      histtype="bar" if column == AAA else "step",  # Both lie over each other.
+    )  # fmt: skip
     if values.std() > 0:
       axes.plot(grid_, stats.gaussian_kde(values)(grid_), color=color, linestyle=style)
     axes.axvline(values.mean(), color=color, linestyle=":", linewidth=2)

@@ -88,8 +88,8 @@ class InProcessContext(tff.framework.SyncContext):
     self._insecure_aggregation = insecure_aggregation
     self._default_num_clients = default_num_clients
     self._client_map = client_map or threads(client_threads)
-    self._bound = collections.OrderedDict()
-    self._leaves = weakref.WeakValueDictionary()
+    self._bound: collections.OrderedDict[Any, Any] = collections.OrderedDict()
+    self._leaves: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
     self._lock = threading.Lock()
 
   def invoke(self, comp: tff.framework.ConcreteComputation, arg: Any) -> Any:
@@ -179,7 +179,7 @@ def set_in_process_context(device: str | None = None, **options) -> None:
 def threads(count: int) -> ClientMap:
   """Returns a map over clients in so many threads; many small leaves run in groups instead."""
   pool = concurrent.futures.ThreadPoolExecutor(count, "client")
-  run = map if count == 1 else pool.map
+  run: Any = map if count == 1 else pool.map
 
   def client_map(function, arguments):
     results = []

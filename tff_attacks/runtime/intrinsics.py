@@ -35,12 +35,12 @@ class Clients(NamedTuple):
   """The clients of one invocation.
 
   Attributes:
-    count: How many there are.
+    number: How many there are.
     map: (function, arguments) -> results, one for each client; in which order the
       clients run is its own choice.
   """
 
-  count: int
+  number: int
   map: Callable[[Function, Sequence[Value]], list[Value]]
 
 
@@ -53,7 +53,7 @@ def _apply(type_spec, clients, argument):
 def _map(type_spec, clients, argument):
   del type_spec
   function, value = argument
-  return clients.map(function, values.per_client(value, clients.count))
+  return clients.map(function, values.per_client(value, clients.number))
 
 
 def _map_all_equal(type_spec, clients, argument):
@@ -69,7 +69,7 @@ def _eval_at_server(type_spec, clients, function):
 
 def _eval_at_clients(type_spec, clients, function):
   del type_spec
-  return clients.map(function, [None] * clients.count)
+  return clients.map(function, [None] * clients.number)
 
 
 def _at_server(type_spec, clients, value):
@@ -84,7 +84,7 @@ def _at_clients(type_spec, clients, value):
 
 def _aggregate(type_spec, clients, argument):
   value, accumulator, accumulate, _, report = argument
-  members = values.per_client(value, clients.count)
+  members = values.per_client(value, clients.number)
   if accumulate.leaf is not None:
     pack = values.packer(type_spec.parameter[1])
     flat = [values.flatten(member) for member in members]
@@ -99,7 +99,7 @@ def _zip_at_clients(type_spec, clients, argument):
   leaves = _federated_leaves(argument, type_spec.parameter)
   if all(isinstance(leaf, AllEqual) for leaf in leaves):
     return AllEqual(_rebuild(type_spec.parameter, iter([leaf.member for leaf in leaves])))
-  lists = [values.per_client(leaf, clients.count) for leaf in leaves]
+  lists = [values.per_client(leaf, clients.number) for leaf in leaves]
   return [_rebuild(type_spec.parameter, iter(members)) for members in zip(*lists, strict=True)]
 
 
@@ -128,7 +128,7 @@ def _select(type_spec, clients, argument):
         raise ValueError(f"federated_select: the key {int(key)} is not in [0, {limit}).")
     return _sequence([select.call([state, key]) for key in client_keys], element_type)
 
-  return [selected(client_keys) for client_keys in values.per_client(keys, clients.count)]
+  return [selected(client_keys) for client_keys in values.per_client(keys, clients.number)]
 
 
 def _sequence(elements, element_type):

@@ -9,6 +9,7 @@ has resources of its own, as every session has.
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
@@ -57,7 +58,8 @@ class Leaf:
     self._specs = [tf.TensorSpec(t.shape, t.dtype) for t in parameters]
     self._function = _compile(body, self._specs, device)
     self.groups = not self._takes_token and _is_small_and_stateless(proto)
-    self._map = self._fold = None
+    self._map: Any = None
+    self._fold: Any = None
 
   def __call__(self, arguments: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Runs the leaf and returns the tensors of its result's type."""
@@ -102,7 +104,7 @@ class Leaf:
     return [tensor for member in _split(arguments, _TOGETHER) for tensor in self(member)]
 
   def _fold_group(self, size, *arguments):
-    accumulator = arguments[:size]
+    accumulator = list(arguments[:size])
     for member in _split(arguments[size:], _TOGETHER):
       accumulator = self([*accumulator, *member])
     return accumulator
@@ -144,11 +146,11 @@ def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor], bo
   run = whole.prune(inputs, computed)
 
   def body(*arguments):
-    arguments = [*arguments, *make(*arguments)]
+    fed = [*arguments, *make(*arguments)]
     if initialize is not None:
-      initialize(*arguments)
-    found = {id(t): a for t, a in zip(inputs, arguments, strict=True)}
-    found |= {id(t): value for t, value in zip(computed, run(*arguments), strict=True)}
+      initialize(*fed)
+    found = {id(t): value for t, value in zip(inputs, fed, strict=True)}
+    found |= {id(t): value for t, value in zip(computed, run(*fed), strict=True)}
     return [found[id(t)] for t in results]
 
   return body, parameters, takes_token

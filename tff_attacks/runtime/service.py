@@ -40,7 +40,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
   def __init__(self, context: tff.framework.SyncContext):
     """Serves a context that takes and returns eager tensors."""
     self._context = context
-    self._executors = {}
+    self._executors: dict[str, Any] = {}
     self._ids = itertools.count()
 
   def GetExecutor(self, request, context):  # noqa: N802

@@ -77,7 +77,7 @@ class _Connection:
     self.address = address
     self._executor = tff.framework.RemoteExecutor(tff.framework.RemoteExecutorGrpcStub(channel))
     self._executor.set_cardinalities({tff.CLIENTS: 0})
-    self._functions = {}
+    self._functions: dict[Any, Any] = {}
 
   def call(
     self, function: Function, argument: Value, shared: Sequence[int], sent: dict[int, Any]
@@ -163,7 +163,7 @@ class _Pool:
     todo = collections.deque(range(len(arguments)))
 
     def work(connection):
-      sent = {}
+      sent: dict[Any, Any] = {}
       while True:
         try:
           index = todo.popleft()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ _KEEP = 3
 class Checkpoints:
   """The newest states of a run, each a structure of arrays."""
 
-  def __init__(self, folder: str):
+  def __init__(self, folder: str | os.PathLike[str]):
     """Opens, or creates, the folder."""
     self._manager = tff.program.FileProgramStateManager(
       folder, prefix="round_", keep_total=_KEEP, keep_first=False

@@ -134,7 +134,7 @@ def simulate(
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[list[int]]:
   """Collects SIGINT and SIGTERM instead of breaking off; a second one breaks off."""
-  received = []
+  received: list[int] = []
 
   def handle(number, frame):
     del frame

@@ -28,7 +28,7 @@ class Results:
   def __init__(self, folder: str | os.PathLike[str]):
     """Opens an existing results folder, see `create`."""
     self.folder = pathlib.Path(folder)
-    self._tables = {}
+    self._tables: dict[str, tff.program.CSVFileReleaseManager] = {}
     self._events = None
 
   @property
