@@ -1,7 +1,5 @@
 """What the doctor says of an environment, well or not."""
 
-import pathlib
-
 import numpy as np
 import pytest
 
@@ -17,9 +15,10 @@ def findings(check, **options):
   return list(check(doctor.DoctorConfig(**options)))
 
 
-def test_a_sound_environment_is_well(tmp_path):
-  result = run(f"output_dir={tmp_path}")
+def test_a_sound_environment_is_well_and_stays_as_it_is(tmp_path):
+  result = run(f"output_dir={tmp_path / 'new'}")
   assert result.returncode == 0, result.stdout + result.stderr
+  assert not list(tmp_path.iterdir())
   for text in ("tensorflow 2.14.1", "ran on CPU:0", "dataset=digits: embedded", "All is well."):
     assert text in result.stdout
 
@@ -84,8 +83,3 @@ def test_little_disk_and_memory_are_problems(monkeypatch, tmp_path):
 def test_a_folder_that_cannot_be_written_is_a_problem():
   (disk,) = findings(doctor._disk, output_dir="/proc/results")
   assert "/proc cannot be written" in disk.advice
-
-
-def test_it_leaves_no_results_behind(tmp_path):
-  assert run(f"output_dir={tmp_path / 'new'}").returncode == 0
-  assert list(pathlib.Path(tmp_path).iterdir()) == []
