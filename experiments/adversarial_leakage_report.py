@@ -32,10 +32,8 @@ def describe(
     scores: A row an attempt, as in scores.csv.
     accuracy: Of each model on the test set.
   """
-  failed = 0
-  if "not_run" in scores:
-    failed = scores["not_run"].notna().sum()
-    scores = scores[scores["not_run"].isna()]
+  failed = scores["hits"].isna().sum()
+  scores = scores.dropna(subset="hits")
   table = metrics.settings(scores)
   return [
     "# Adversarial images out of a leaked gradient",
@@ -56,6 +54,7 @@ def describe(
 
 
 def _shares(config, table: pd.DataFrame) -> list[str]:
+  published = pd.read_csv(_REFERENCE).set_index(["dataset", "model", "stack"])
   rows = [
     (
       row.gradient.replace("_", " "),
@@ -74,7 +73,7 @@ def _shares(config, table: pd.DataFrame) -> list[str]:
       f"{row.ssim:.2f}",
       f"{row.identified:.0%}",
       f"{row.seconds:.0f}",
-      _published(config, row),
+      _published(config, published, row),
     )
     for row in table.itertuples()
   ]
@@ -90,10 +89,9 @@ def _interval(share: float, low: float, high: float) -> str:
   return f"{share:.0%} ({low:.0%} to {high:.0%})"
 
 
-def _published(config, row) -> str:
+def _published(config, published: pd.DataFrame, row) -> str:
   """The paper's values in its own setting."""
   its_own = (row.gradient, row.total_variation, row.tensors) == ("true_label", 0.1, "all")
-  published = pd.read_csv(_REFERENCE).set_index(["dataset", "model", "stack"])
   key = (config.dataset, config.model, row.stack)
   if config.choose != "misclassified" or config.box or not its_own or key not in published.index:
     return ""
@@ -116,9 +114,10 @@ def _trends(table: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
       & (scores["tensors"] == tensors)
     ].pivot(index="image", columns="stack", values="hits")
     shares = (same / same.columns).dropna()
+    p = metrics.paired_p_value(shares[last].to_numpy(), shares[first].to_numpy())
     lines.append(
       f"- From stack {first} to {last} (TV {variation:g}, {tensors}): (a) "
-      f"{_trend(rows['copies'])}{_p(shares[last], shares[first])}, (b) {_trend(rows['images'])}. "
+      f"{_trend(rows['copies'])}{_said(p)}, (b) {_trend(rows['images'])}. "
       f"(b) is above that of independent copies in "
       f"{(several['images'] > several['images_independent']).sum()} of {len(several)} stacks."
     )
@@ -131,9 +130,7 @@ def _trend(shares: pd.Series) -> str:
   return "rises" if shares.iloc[-1] > shares.iloc[0] else "stays the same"
 
 
-def _p(first: pd.Series, second: pd.Series) -> str:
-  """The p-value of two shares of the same images."""
-  p = metrics.paired_p_value(first.to_numpy(), second.to_numpy())
+def _said(p: float) -> str:
   return "" if np.isnan(p) else f" (paired permutation test p = {p:.2g})"
 
 
@@ -153,7 +150,7 @@ def _control(scores: pd.DataFrame) -> list[str]:
     lines.append(
       f"- Stack {stack} (TV {variation:g}, {tensors}): the true label's gradient is called by that "
       f"label in {true.mean():.0%}, a wrong label's by that wrong label in {wrong.mean():.0%}"
-      f"{_p(true, wrong)}, and by the true label in {by_image.mean():.0%}."
+      f"{_said(p)}, and by the true label in {by_image.mean():.0%}."
     )
   if settings:
     lines.append(

@@ -85,7 +85,7 @@ def run(config: AdversarialLeakageConfig, setup: Setup, results: Results) -> int
       if arrays:
         results.write_arrays(f"found_{number}", **arrays)
       results.release("scores", row, number)
-      if number + 1 == len(attempts) or attempts[number + 1].image != attempt.image:
+      if number + 1 < len(attempts) and attempts[number + 1].image != attempt.image:
         _report(config, accuracy, results)
   return _finish(config, accuracy, results)
 
