@@ -13,15 +13,10 @@ def run(config: AdversarialLeakageConfig) -> int:
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.
   from experiments import adversarial_leakage_run, adversarial_leakage_setup
-  from tff_attacks.simulation import results as results_lib
 
   setup = adversarial_leakage_setup.prepare(config)
-  results = (
-    program.create_results(config, "adversarial_leakage")
-    if resume is None
-    else results_lib.Results(resume)
-  )
-  return adversarial_leakage_run.run(config, setup, results)
+  with program.open_results(config, "adversarial_leakage", resume is not None) as results:
+    return adversarial_leakage_run.run(config, setup, results)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from experiments import program, runtime_options
 from experiments.runtime_options import RuntimeOptions
-from experiments.sweep import FAILURE, locked
+from experiments.sweep import FAILURE
+from tff_attacks import files
 from tff_attacks.runtime import worker
 from tff_attacks.simulation import results as results_lib
 
@@ -63,10 +64,9 @@ def _recorded(folder: pathlib.Path) -> Iterator[None]:
     contextlib.redirect_stderr(log),
   ):
     try:
-      with locked(folder):
+      with program.locked(folder):
         yield
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-      temporary = folder / f"{FAILURE}.tmp"
-      temporary.write_text(f"{reason}\n{traceback.format_exc()}")
-      temporary.replace(folder / FAILURE)
+      with files.replacing(folder / FAILURE) as path:
+        path.write_text(f"{reason}\n{traceback.format_exc()}")

@@ -1,7 +1,6 @@
 """Puts sweeps beside the published values, and this project beside the published code."""
 
 import dataclasses
-import pathlib
 
 from experiments import original_crpa, program
 from experiments.options import ConfigError, option, validate
@@ -37,36 +36,33 @@ class CompareConfig(original_crpa.OriginalConfig):
 
 def run(config: CompareConfig) -> int:
   """Compares and returns the exit status."""
-  if config.resume:
-    config = program.read_config(CompareConfig, config.resume)
+  resume = config.resume
+  if resume is not None:
+    config = program.read_config(CompareConfig, resume)
   validate(config)
-  names = ("combinations", "distributions", "controls", "differential_privacy")
-  if not config.original and not any(getattr(config, name) for name in names):
-    raise ConfigError(f"give at least one of {', '.join(f'{name}=' for name in names)}, original=")
 
   # pandas and SciPy take a second to import.
   from experiments import beside_original, published, report
 
+  names = published.SWEEPS
+  if not config.original and not any(getattr(config, name) for name in names):
+    raise ConfigError(f"give at least one of {', '.join(f'{name}=' for name in names)}, original=")
   sweeps = {}
   for name in names:
     if getattr(config, name):
       sweeps[name] = published.read(name, getattr(config, name))
   if config.original:
     beside_original.check(config)
-  folder = (
-    pathlib.Path(config.resume)
-    if config.resume
-    else program.create_results(config, "compare").folder
-  )
-  lines = ["# Comparison with the CRPA study", ""]
-  if sweeps:
-    lines += published.compare(**sweeps)
-  if config.original:
-    lines += beside_original.compare(config, folder)
-  text = "\n".join(lines)
-  (folder / "compare.md").write_text(text)
-  print(text)
-  print(f"Report: {report.write(folder)}")
+  with program.open_results(config, "compare", resume is not None) as results:
+    lines = ["# Comparison with the CRPA study", ""]
+    if sweeps:
+      lines += published.compare(**sweeps)
+    if config.original:
+      lines += beside_original.compare(config, results.folder)
+    text = "\n".join(lines)
+    (results.folder / "compare.md").write_text(text)
+    print(text)
+    print(f"Report: {report.write(results.folder)}")
   return 0
 
 

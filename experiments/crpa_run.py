@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from experiments import crpa_setup, federated_run, judging
+from experiments import crpa_setup, federated_run, judging, published
 from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
 from tff_attacks import keras_state
@@ -139,6 +139,7 @@ class Observer:
       "best_attack_accuracy": metrics["attack_accuracy"].max(),
       "seconds_per_round": float(metrics["seconds"].median()),
       "seed": config.seed,
+      "published_average_attack_accuracy": published.average_attack_accuracy(config),
     }
     if config.privacy != "none":
       summary["noise_multiplier"] = self._setup.privacy.mechanism.noise_multiplier
@@ -165,10 +166,13 @@ class Observer:
 def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
   """What happened, in one sentence."""
   source, target = config.reconstruct, config.poison
+  theirs = summary.get("published_average_attack_accuracy")
+  theirs = "" if theirs is None else f", in the study {theirs:.2f}"
   called = (
     f"the global model called up to {summary['best_attack_accuracy']:.0%} of the test images of "
-    f"class {source} a {target} (AAA {summary['average_attack_accuracy']:.2f}, test accuracy at "
-    f"best {summary['best_test_accuracy']:.2f}, at the end {summary['test_accuracy']:.2f})"
+    f"class {source} a {target} (AAA {summary['average_attack_accuracy']:.2f}{theirs}, test "
+    f"accuracy at best {summary['best_test_accuracy']:.2f}, at the end "
+    f"{summary['test_accuracy']:.2f})"
   )
   if config.attack == "none":
     return f"Without any attack, {called}."

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import psutil
+
 from experiments import options, program, runtime_options
 from experiments.options import ConfigError, option
 
@@ -195,8 +197,7 @@ def _disk(config: DoctorConfig) -> Iterator[Finding]:
 
 def _memory(config: DoctorConfig) -> Iterator[Finding]:
   del config
-  fields = dict(re.findall(r"^(\w+): +(\d+) kB", pathlib.Path("/proc/meminfo").read_text(), re.M))
-  free = int(fields["MemAvailable"]) / 1e6
+  free = psutil.virtual_memory().available / 1e9
   advice = f"A run takes up to {_MEMORY_GB} GB: end other programs, or give a sweep jobs=1."
   yield Finding(f"{free:,.1f} GB of memory available", advice if free < _MEMORY_GB else "")
 

@@ -1,12 +1,16 @@
 """How every experiment script starts: Hydra, help, and exit statuses."""
 
+import contextlib
 import datetime
+import errno
+import fcntl
 import importlib
 import json
+import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import hydra
@@ -14,7 +18,6 @@ import yaml
 from hydra.core import config_store
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments import options, runtime_options
 
@@ -25,6 +28,8 @@ EXPERIMENT = "experiment.txt"
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+_DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 def main(name: str, config_class: type, summary: str, run: Callable[[Any], int]) -> None:
@@ -55,8 +60,11 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     except KeyboardInterrupt:
       print("Interrupted; what was saved can be resumed.", file=sys.stderr)
       status = INTERRUPTED
-    except Exception:
-      traceback.print_exc()  # Hydra would hide it.
+    except Exception as error:
+      if _DISK_FULL in str(error):  # OSError here, ResourceExhaustedError in TensorFlow.
+        print(f"error: {_DISK_FULL}; what was saved can be resumed.", file=sys.stderr)
+      else:
+        traceback.print_exc()  # Hydra would hide it.
       status = 1
     sys.exit(status)
 
@@ -107,8 +115,10 @@ def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequenc
         OmegaConf.from_dotlist(list(changes)),
       )
     )
-  except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
-    raise options.ConfigError(f"resume: {path} cannot be read: {error}") from error
+  except Exception as error:
+    # There is a type for each way a file can be damaged.
+    reason = str(error).partition("\n")[0]
+    raise options.ConfigError(f"resume: {path} cannot be read: {reason}") from error
   config.output_dir = str(folder)
   return config
 
@@ -156,6 +166,35 @@ def create_results(config: Any, name: str) -> Any:
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
 
 
+@contextlib.contextmanager
+def open_results(config: Any, name: str, resuming: bool) -> Iterator[Any]:
+  """The results folder to go on with, or a new one, which no other process works in meanwhile.
+
+  Raises:
+    ConfigError: If one does, or see `create_results`.
+  """
+  from tff_attacks.simulation import results as results_lib
+
+  results = results_lib.Results(config.output_dir) if resuming else create_results(config, name)
+  with locked(results.folder):
+    yield results
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from working in a results folder.
+
+  Raises:
+    ConfigError: If one does.
+  """
+  with (folder / ".lock").open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise options.ConfigError(f"resume: another process works in {folder}") from None
+    yield
+
+
 def federated(config: Any, name: str, check: Callable[[Any], None], module: str) -> int:
   """Runs, or resumes, one run of a federated experiment and returns its exit status.
 
@@ -174,14 +213,12 @@ def federated(config: Any, name: str, check: Callable[[Any], None], module: str)
 
   script = importlib.import_module(module)
   from tff_attacks.runtime import worker
-  from tff_attacks.simulation import results as results_lib
 
   worker.remove_stock_context()
   with runtime_options.start(config) as runtime:
     setup = script.prepare(config)
-    folder = config.output_dir
-    results = results_lib.Results(folder) if resuming else create_results(config, name)
-    return script.run(config, setup, runtime, results)
+    with open_results(config, name, resuming) as results:
+      return script.run(config, setup, runtime, results)
 
 
 def _presets(script: str) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,14 @@ import numpy as np
 import pandas as pd
 
 from experiments import claims, program
+from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
+from tff_attacks import files
 from tff_attacks.metrics import study
 from tff_attacks.plots import study as plots
+
+SWEEPS = ("combinations", "distributions", "controls", "differential_privacy")
+"""Experiments with published values."""
 
 _FOLDER = pathlib.Path(__file__).parent / "reference"
 # The published code gives these pairs an adversary that holds G or T, or the wrong data.
@@ -66,6 +71,32 @@ def compare(
   words = {True: "held", False: "**not held**", None: "not tested"}
   rows = [(claim.text, words[claim.held], claim.figures) for claim in found]
   return [*lines, "## The study's claims", "", *markdown(("claim", "here", "figures"), rows), ""]
+
+
+def write(folder: pathlib.Path) -> None:
+  """Puts a sweep beside the published values in its `published.md`, if there are any."""
+  experiment = (folder / program.EXPERIMENT).read_text()
+  if experiment not in SWEEPS:
+    return
+  try:
+    summary = read(experiment, str(folder))
+  except ConfigError:  # Of another dataset, or without a finished attack.
+    return
+  with files.replacing(folder / "published.md") as path:
+    path.write_text("\n".join(["# Beside the CRPA study", "", *compare(**{experiment: summary})]))
+
+
+def average_attack_accuracy(config: CRPAConfig) -> float | None:
+  """The published AAA of a run's pair, distribution and privacy; None if there is none."""
+  privacy = {"none": "no", "microbatches": "yes"}.get(config.privacy)
+  if config.attack != "crpa" or privacy is None or not _reference(config.dataset).is_file():
+    return None
+  pair = (config.reconstruct, config.poison)
+  if privacy == "no" and config.partition == "dirichlet" and config.alpha == 0:
+    return float(matrix(config.dataset)[pair])
+  table = _over_alpha(config.dataset, privacy).set_index([*plots.PAIR, "alpha"])["published"]
+  value = table.get((*pair, config.alpha)) if config.partition == "dirichlet" else None
+  return None if value is None else float(value)
 
 
 def matrix(dataset: str) -> pd.Series:

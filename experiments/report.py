@@ -15,6 +15,7 @@ import yaml
 
 from experiments import program
 from experiments.options import ConfigError, option
+from tff_attacks import files
 
 SUMMARY = """\
 Writes report.html of a run, a sweep or a comparison: what happened in words, pictures, tables, \
@@ -60,7 +61,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
   """Writes `report.html` from the other files of a results folder, and returns its path."""
   folder = pathlib.Path(folder)
   summary = json.loads(_text(folder / "summary.json") or "{}")
-  pictures = [_picture(path) for path in sorted((folder / "images").glob("*.png"))]
+  pictures = [_picture(path) for path in sorted((folder / "images").glob("[!.]*.png"))]
   loader = jinja2.FileSystemLoader(_TEMPLATES)
   # Whatever stands in a results folder is shown as text, never as HTML.
   environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
@@ -77,14 +78,14 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     config=_rows(yaml.safe_load(_text(folder / "config.yaml")) or {}),
     tables=[
       (path.name, _table(path))
-      for path in sorted(folder.glob("*.csv"))
+      for path in sorted(folder.glob("[!.]*.csv"))
       if len(path.read_text().splitlines()) > 1
     ],
     runs=sorted(path.parent.name for path in folder.glob(f"runs/*/{FILE}")),
   )
-  temporary = folder / f"{FILE}.tmp"
-  temporary.write_text(html)
-  return temporary.replace(folder / FILE)
+  with files.replacing(folder / FILE) as path:
+    path.write_text(html)
+  return folder / FILE
 
 
 def _text(path: pathlib.Path) -> str:

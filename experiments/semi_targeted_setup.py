@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from experiments import program, semi_targeted_config
 from experiments.options import bad_input
 from experiments.semi_targeted_config import SemiTargetedConfig
 from models import registry
-from tff_attacks import keras_state
+from tff_attacks import files, keras_state
 from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import distance_aware, label_flipping, scaling
 from tff_attacks.data import datasets, partition
@@ -50,14 +49,19 @@ class Converged(NamedTuple):
 
   @classmethod
   def read(cls, path: pathlib.Path) -> "Converged":
-    """Reads the file of those arrays."""
-    with np.load(path) as arrays:
-      parts = (
-        [arrays[name] for name in sorted(arrays) if name[:-4] == kind]
-        for kind in keras_state.ModelWeights._fields
-      )
-      weights = keras_state.ModelWeights(*parts)
-      return cls(weights, int(arrays["rounds"]), bool(arrays["converged"]))
+    """Reads the file of those arrays.
+
+    Raises:
+      ValueError: If it cannot be read.
+      KeyError: If it is another file.
+    """
+    arrays = files.read_npz(path)
+    parts = (
+      [arrays[name] for name in sorted(arrays) if name[:-4] == kind]
+      for kind in keras_state.ModelWeights._fields
+    )
+    weights = keras_state.ModelWeights(*parts)
+    return cls(weights, int(arrays["rounds"]), bool(arrays["converged"]))
 
 
 class Compiled(NamedTuple):
@@ -224,7 +228,7 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
   folder = pathlib.Path(config.start_from)
   try:
     start = Converged.read(folder / CONVERGED)
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+  except (ValueError, KeyError) as error:
     raise ValueError(f"start_from: {folder / CONVERGED} cannot be read: {error}") from error
   program.check_start(config, ("dataset", "num_clients", "samples_per_client", "seed"))
   shapes = [

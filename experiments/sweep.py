@@ -7,7 +7,6 @@ that was stopped, in whatever way, goes on with what is not finished.
 
 import contextlib
 import dataclasses
-import fcntl
 import importlib
 import json
 import os
@@ -16,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,6 +26,7 @@ from omegaconf import OmegaConf
 from experiments import data, program, runtime_options
 from experiments import report as html
 from experiments.options import ConfigError, option, validate
+from tff_attacks import files
 from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
@@ -116,11 +116,9 @@ def run(
   for one in runs:
     check(one.config)
   data.check(config)
-  if not resuming:
-    program.create_results(config, name)
-  folder = pathlib.Path(config.output_dir)
-  print(f"Results: {folder}")
-  with locked(folder):
+  with program.open_results(config, name, resuming) as results:
+    folder = results.folder
+    print(f"Results: {folder}")
     try:
       _run_all(config, script, folder, runs, row)
     except KeyboardInterrupt:
@@ -162,21 +160,6 @@ def _experiment(folder: str) -> str | None:
   return path.read_text() if path.is_file() else None
 
 
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes from working in a sweep's folder.
-
-  Raises:
-    ConfigError: If one does.
-  """
-  with (folder / ".lock").open("w") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise ConfigError(f"resume: another process works in {folder}") from None
-    yield
-
-
 def _run_folder(folder: pathlib.Path, name: str) -> pathlib.Path:
   return folder / "runs" / name
 
@@ -203,7 +186,8 @@ def _prepare(
     own = one.config
     if one.after:
       own = dataclasses.replace(own, start_from=str(_run_folder(folder, one.after).resolve()))
-    (path / "config.yaml").write_text(OmegaConf.to_yaml(own))
+    with files.replacing(path / "config.yaml") as config_path:
+      config_path.write_text(OmegaConf.to_yaml(own))
     (path / program.EXPERIMENT).write_text(script)
   names = [one.name for one in unfinished]
   size = min(config.chunk, -(-len(names) // config.jobs))
@@ -312,7 +296,8 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
         reason = path.read_text().partition("\n")[0]
       rows.append({"run": one.name, "reason": reason})
   failures = pd.DataFrame(rows, columns=["run", "reason"])
-  failures.to_csv(folder / "failures.csv", index=False)
+  with files.replacing(folder / "failures.csv") as path:
+    failures.to_csv(path, index=False)
   return failures
 
 
@@ -325,5 +310,6 @@ def summarise(folder: pathlib.Path, runs: Sequence[Run], row: Row) -> pd.DataFra
       control = _run_folder(folder, one.control) if one.control in finished else None
       rows.append(row(one, _run_folder(folder, one.name), control))
   summary = pd.DataFrame(rows)
-  summary.to_csv(folder / "summary.csv", index=False)
+  with files.replacing(folder / "summary.csv") as path:
+    summary.to_csv(path, index=False)
   return summary

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import sweep
+from experiments import published, sweep
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError, option, shared
 from experiments.sweep import LaunchOptions, Run
@@ -123,8 +123,13 @@ def _depends_on_pair(config: CRPAConfig) -> bool:
 
 
 def run(config: SweepConfig, name: str, plan, report, varies=VARIES) -> int:
-  """Runs a sweep of CRPA, see `sweep.run`."""
-  return sweep.run(config, name, "crpa", plan, row, report, varies)
+  """Runs a sweep of CRPA, see `sweep.run`; its report stands beside the published values."""
+
+  def compared(config, folder):
+    report(config, folder)
+    published.write(folder)
+
+  return sweep.run(config, name, "crpa", plan, row, compared, varies)
 
 
 def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """Weights of models that a run trained, in its results folder: `<name>.npz`."""
 
 import pathlib
-import zipfile
-import zlib
 
-import numpy as np
 import tensorflow as tf
 
+from tff_attacks import files
 from tff_attacks.simulation.results import Results
 
 
@@ -23,7 +21,7 @@ def read(model: tf.keras.Model, folder: pathlib.Path, name: str) -> None:
   """
   path = folder / f"{name}.npz"
   try:
-    with np.load(path, allow_pickle=False) as arrays:
-      model.set_weights([arrays[f"w{i:03d}"] for i in range(len(arrays.files))])
-  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    arrays = files.read_npz(path)
+    model.set_weights([arrays[f"w{i:03d}"] for i in range(len(arrays))])
+  except (KeyError, ValueError) as error:
     raise ValueError(f"start_from: {path} cannot be read: {error}") from error

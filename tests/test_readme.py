@@ -3,12 +3,17 @@
 import os
 import pathlib
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 
+import pytest
+
 from tests import programs
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 ATTACK, MODEL = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -38,3 +43,34 @@ def test_the_model(tmp_path):
 def test_examples_are_short():
   for example in (ATTACK, MODEL):
     assert len(example.splitlines()) < 45
+
+
+def commands(path):
+  """Every `python -m experiments...` of a text, its placeholders filled in."""
+  text = path.read_text().replace("\\\n", " ").replace("<option>", "")
+  found = re.findall(r"^ {4}(?:\.venv/bin/)?python -m (experiments\..*)$", text, re.MULTILINE)
+  return [shlex.split(re.sub(r"<.*?>", "1", one), comments=True) for one in found]
+
+
+TEXTS = [
+  ROOT / "README.md",
+  ROOT / "experiments" / "README.md",
+  ROOT / "experiments" / "benchmarks" / "README.md",
+  *sorted((ROOT / "experiments" / "results").glob("*/README.md")),
+]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_commands_are_understood(path, monkeypatch, capsys):
+  """By Hydra: every option is there and can take the value."""
+  assert commands(path)
+  for command in commands(path):
+    if "--help" in command:
+      continue
+    monkeypatch.setattr(sys, "argv", [*command, "--cfg", "job"])
+    status = 0
+    try:
+      runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+      status = ended.code
+    assert status == 0, (command, capsys.readouterr().err)

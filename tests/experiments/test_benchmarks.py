@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.benchmarks import flops, measure
+from experiments.benchmarks import endurance, flops, measure
 from models import crpa
 from tests import programs
 
@@ -146,3 +146,27 @@ def test_flops_of_the_study_networks():
   assert flops.gan(10, 100, images=10, batch_size=5, poison_images=3) == (
     2 * 5 * (3 * 100 + 4 * 10 + 3 * 10) + 3 * 100
   )
+
+
+@pytest.mark.slow
+def test_endurance(tmp_path):
+  folder = tmp_path / "results"
+  result = programs.run(
+    "benchmarks.endurance", "rounds=12", "warm_up=3", "images_per_class=4", f"output_dir={folder}"
+  )
+  assert result.returncode in (0, 1), result.stderr  # So short a run may still grow.
+  resources = pd.read_csv(folder / "resources.csv")
+  assert resources["round"].is_monotonic_increasing
+  assert (resources["processes"] == 1).all()
+  assert (resources["memory_mb"] > 100).all()
+
+
+def test_growth_is_told_from_what_is_flat():
+  resources = pd.DataFrame({"round": range(1, 101), "memory_mb": 500.0, "files": 30})
+  flat = endurance.summarise(resources, warm_up=20)
+  assert flat["memory_growth"] == flat["files_growth"] == 0
+  resources["memory_mb"] += resources["round"]
+  resources["files"] += resources["round"] // 10
+  grown = endurance.summarise(resources, warm_up=20)
+  assert grown["memory_growth"] == pytest.approx((590.5 - 530.5) / 530.5)
+  assert grown["files_growth"] == 6

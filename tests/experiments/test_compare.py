@@ -2,8 +2,10 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from experiments import published
+from experiments.crpa_config import CRPAConfig
 from tests.programs import run
 
 
@@ -75,3 +77,41 @@ def test_compare_says_which_privacy_stops_what(tmp_path):
 def test_the_study_that_was_published_is_read_as_printed():
   matrix = published.matrix("fashion_mnist")
   assert (matrix.loc[(7, 5)], matrix.loc[(6, 7)], len(matrix)) == (0.55, 0.07, 90)
+
+
+@pytest.mark.parametrize("experiment", published.SWEEPS)
+def test_a_sweep_of_one_pair_stands_beside_what_was_published(experiment, tmp_path):
+  rows = [row for row in private_runs() if row["seed"] == 0 and row["setting"] == "none"]
+  rows = rows[:1] if experiment == "combinations" else rows
+  pd.DataFrame(rows).to_csv(tmp_path / "summary.csv", index=False)
+  (tmp_path / "experiment.txt").write_text(experiment)
+  published.write(tmp_path)
+  text = (tmp_path / "published.md").read_text()
+  assert ("0.51" if experiment in ("combinations", "controls") else "0.53") in text  # 4 -> 9.
+  assert "## The study's claims" in text
+
+
+def test_what_the_study_has_no_values_for_stands_alone(tmp_path):
+  pd.DataFrame([{**next(private_runs()), "dataset": "digits"}]).to_csv(tmp_path / "summary.csv")
+  for experiment in ("combinations", "dp_frontier"):
+    (tmp_path / "experiment.txt").write_text(experiment)
+    published.write(tmp_path)
+  assert not (tmp_path / "published.md").exists()
+
+
+@pytest.mark.parametrize(
+  ("changes", "expected"),
+  [
+    ({"dataset": "mnist"}, 0.51),
+    ({"dataset": "mnist", "alpha": 10.0}, 0.02),
+    ({"dataset": "mnist", "privacy": "microbatches"}, 0.053),
+    ({"dataset": "mnist", "alpha": 0.3}, None),
+    ({"dataset": "mnist", "attack": "noise"}, None),
+    ({"dataset": "mnist", "partition": "iid"}, None),
+    ({"dataset": "mnist", "privacy": "records"}, None),
+    ({"dataset": "digits"}, None),
+  ],
+)
+def test_the_published_value_of_a_run(changes, expected):
+  config = CRPAConfig(**{"reconstruct": 4, "poison": 9} | changes)
+  assert published.average_attack_accuracy(config) == expected

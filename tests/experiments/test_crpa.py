@@ -100,7 +100,7 @@ def test_says_what_happened_in_a_sentence(finished):
 def test_leaves_a_complete_results_folder(finished):
   folder, _ = finished
   assert {path.name for path in folder.iterdir()} == {
-    "checkpoints", "config.yaml", "confusion.csv", "events", "experiment.txt", "images",
+    ".lock", "checkpoints", "config.yaml", "confusion.csv", "events", "experiment.txt", "images",
     "metrics.csv", "partition.json", "reconstruction.csv", "reconstructions.npz", "report.html",
     "summary.json",
   }  # fmt: skip

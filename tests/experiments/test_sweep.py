@@ -13,9 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from experiments import (
-  sweep,
-)
+from experiments import program
 from tests.programs import command, run
 from tff_attacks.privacy import accounting
 
@@ -212,7 +210,7 @@ def test_a_process_that_dies_does_not_stop_the_others(finished, tmp_path):
 
 def test_a_sweep_in_use_is_refused(finished):
   folder, _ = finished
-  with sweep.locked(folder):
+  with program.locked(folder):
     result = run("combinations", f"resume={folder}")
   assert result.returncode == 2
   assert f"error: resume: another process works in {folder}" in result.stderr

@@ -7,8 +7,6 @@ Keras into its own cache.
 """
 
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +14,8 @@ import numpy as np
 from PIL import Image
 from sklearn import datasets as sklearn_datasets
 from sklearn import model_selection
+
+from tff_attacks import files
 
 
 class Images(NamedTuple):
@@ -157,10 +157,9 @@ def _read(source: _Source, data_dir: str | None) -> dict[str, np.ndarray]:
       "leave data_dir out to download it through Keras."
     )
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = {array: file[array] for array in _ARRAYS if array in file}
-  except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError) as error:
-    raise ValueError(f"data_dir: {path} is not a readable .npz file: {error}") from error
+    arrays = files.read_npz(path)
+  except ValueError as error:
+    raise ValueError(f"data_dir: {error}") from error
   missing = [array for array in _ARRAYS if array not in arrays]
   if missing:
     raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_attacks import keras_state
+from tff_attacks.simulation import checkpoints
 
 _PENALTY = 10.0
 BATCH_SIZE = 64
@@ -42,7 +43,7 @@ def train(
     watch: (step, the critic's estimate of the Wasserstein distance), called after every step.
 
   Raises:
-    ValueError: If there are fewer images than a batch has.
+    ValueError: If there are fewer images than a batch has, or the checkpoint is unreadable.
   """
   if len(images) < BATCH_SIZE:
     raise ValueError(f"A generator needs {BATCH_SIZE} images to be trained on, not {len(images)}.")
@@ -80,7 +81,7 @@ def train(
   )
   manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1) if folder else None
   if manager:
-    checkpoint.restore(manager.latest_checkpoint)
+    checkpoints.restore_variables(manager)
 
   for step in range(int(done), steps):
     seeds = [keras_state.fold_in(tf.constant([seed, step]), i) for i in range(_CRITIC_STEPS + 1)]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tff_attacks import keras_state
 from tff_attacks.learning.local_training import LossFn
+from tff_attacks.simulation import checkpoints
 
 _WARM_UP = 0.1
 _WEIGHT_DECAY = 0.01
@@ -45,6 +46,9 @@ def train(
     folder: Of checkpoints to go on from; None keeps none.
     checkpoint_every: Steps between two of them.
     watch: (step, its loss), called after every step.
+
+  Raises:
+    ValueError: If the checkpoint cannot be read.
   """
   warm_up = max(int(_WARM_UP * steps), 1)
   schedule = tf.keras.optimizers.schedules.CosineDecay(
@@ -55,7 +59,7 @@ def train(
   checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
   manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1) if folder else None
   if manager:
-    checkpoint.restore(manager.latest_checkpoint)
+    checkpoints.restore_variables(manager)
   done = int(model.optimizer.iterations)
   numbers = range(done * batch_size, steps * batch_size)
   batches = _examples(images, labels, numbers, seed, augment).batch(batch_size).prefetch(2)

@@ -6,10 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from tff_attacks import files
+
 
 def save(figure, folder: pathlib.Path, name: str) -> None:
   """Writes and closes a figure."""
-  figure.savefig(folder / f"{name}.png", dpi=120)
+  with files.replacing(folder / f"{name}.png") as path:
+    figure.savefig(path, dpi=120)
   plt.close(figure)
 
 
@@ -32,7 +35,8 @@ def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
 def picture(images: np.ndarray, path: pathlib.Path) -> None:
   """Writes the first 24 images, float in [-1, 1], as two rows of a picture of their size."""
   pixels = (grid(images[:24], columns=12) * 255).astype(np.uint8)
-  Image.fromarray(pixels.squeeze()).save(path)
+  with files.replacing(path) as temporary:
+    Image.fromarray(pixels.squeeze()).save(temporary)
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

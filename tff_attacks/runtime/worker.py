@@ -31,7 +31,7 @@ def worker() -> Iterator[subprocess.Popen]:
     The worker's process.
 
   Raises:
-    RuntimeError: If the worker does not start.
+    RuntimeError: If the worker does not start; in the block, if it ended before a computation did.
   """
   port = portpicker.pick_unused_port()
   process = subprocess.Popen(
@@ -51,7 +51,7 @@ def worker() -> Iterator[subprocess.Popen]:
     with open_channel(f"localhost:{port}") as channel:
       stub = tff.framework.RemoteExecutorGrpcStub(channel)
       _wait(process, stub)
-      with tff.framework.get_context_stack().install(_execution_context(stub)):
+      with tff.framework.get_context_stack().install(_execution_context(process, stub)):
         yield process
   finally:
     process.kill()
@@ -72,8 +72,13 @@ class _NoRuntime(tff.framework.SyncContext):
     raise RuntimeError("No TFF runtime: put the call into a `with in_process():` block.")
 
 
-def _execution_context(stub) -> tff.framework.SyncExecutionContext:
+def _execution_context(
+  process: subprocess.Popen, stub: tff.framework.RemoteExecutorGrpcStub
+) -> tff.framework.SyncExecutionContext:
   def stack(cardinalities):
+    # TFF asks for a new stack when it has lost the worker, again and again for ever.
+    if process.poll() is not None:
+      raise RuntimeError(f"the TFF worker ended (exit status {process.returncode})")
     cardinalities.setdefault(tff.CLIENTS, 0)
     executor = tff.framework.RemoteExecutor(stub)
     executor.set_cardinalities(cardinalities)

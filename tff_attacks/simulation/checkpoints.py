@@ -59,6 +59,23 @@ class Checkpoints:
     return _unpack(asyncio.run(self._manager.load(version, 0)), template)
 
 
+def restore_variables(manager: tf.train.CheckpointManager) -> None:
+  """Restores the newest checkpoint of a training outside of any federation, if there is one.
+
+  Raises:
+    ValueError: If it cannot be read.
+  """
+  newest = manager.latest_checkpoint
+  try:
+    manager.checkpoint.restore(newest)
+  except Exception as error:
+    # A part of the variables may be restored, and training from there would be another one.
+    reason = str(error).partition("\n")[0]
+    raise ValueError(
+      f"{newest} cannot be read ({reason}); remove its folder to train anew"
+    ) from error
+
+
 def _pack(state: Any) -> np.ndarray:
   """All arrays as one: the manager's SavedModel takes seconds for hundreds of them."""
   leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(state)]

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import tensorflow_federated as tff
 
+from tff_attacks import files
+
 _PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "keras", "numpy")
 
 
@@ -65,17 +67,13 @@ class Results:
 
   def write_json(self, name: str, values: dict[str, Any]) -> None:
     """Writes `<name>.json`, replacing it in one step; what is not a finite number is null."""
-    path = self.folder / f"{name}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    with files.replacing(self.folder / f"{name}.json") as path:
+      path.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
 
   def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
     """Writes `<name>.npz`, complete or not at all."""
-    path = self.folder / f"{name}.npz"
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, **arrays)
-    temporary.replace(path)
+    with files.replacing(self.folder / f"{name}.npz") as path:
+      np.savez_compressed(path, **arrays)
 
 
 def create(folder: str | os.PathLike[str], config_yaml: str) -> Results:

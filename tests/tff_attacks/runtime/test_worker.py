@@ -67,6 +67,14 @@ def test_the_worker_dies_with_a_killed_program():
   assert not psutil.pid_exists(pid)
 
 
+def test_a_worker_that_died_is_reported():
+  with worker.worker() as process:
+    assert total([1, 2, 3]) == 6
+    process.kill()
+    with pytest.raises(RuntimeError, match=r"the TFF worker ended \(exit status -9\)"):
+      total([1, 2, 3])
+
+
 def test_a_worker_that_cannot_start_is_reported(monkeypatch):
   monkeypatch.setattr(worker, "_BINARY", pathlib.Path("/bin/false"))
   with pytest.raises(RuntimeError, match="did not start"), worker.worker():

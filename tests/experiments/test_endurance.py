@@ -1,0 +1,198 @@
+"""Whatever ends a run, at whatever moment: nothing is lost."""
+
+import contextlib
+import json
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from PIL import Image
+
+from tests import programs
+from tests.experiments.test_crpa import assert_same_numbers
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 30
+OPTIONS = [
+  f"rounds={ROUNDS}", "images_per_class=40", "generator_steps=3", "checkpoint_every=2",
+  "image_every=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("undisturbed")
+  result = programs.run("crpa", *OPTIONS, f"output_dir={folder}")
+  assert result.returncode == 0, result.stderr
+  return folder
+
+
+def rows(folder):
+  path = folder / "metrics.csv"
+  return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+def assert_readable(folder):
+  """Every file that is not hidden, and the tables have each round once."""
+  for path in folder.glob("[!.]*.csv"):
+    assert pd.read_csv(path)["round"].is_unique, path
+  if (folder / "metrics.csv").exists():
+    rounds = pd.read_csv(folder / "metrics.csv")["round"]
+    assert rounds.tolist() == list(range(len(rounds)))
+  for path in folder.glob("[!.]*.json"):
+    json.loads(path.read_text())
+  for path in folder.glob("[!.]*.npz"):
+    with np.load(path) as arrays:
+      assert arrays.files
+  for path in folder.glob("images/[!.]*"):
+    Image.open(path).load()
+  assert yaml.safe_load((folder / "config.yaml").read_text())["rounds"] == ROUNDS
+
+
+@contextlib.contextmanager
+def started(*arguments):
+  command = programs.command("crpa", *arguments)
+  program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  try:
+    yield program
+  finally:
+    program.kill()
+    program.communicate()
+
+
+def wait(program, folder, rng):
+  """Until a random moment of one of the next rounds."""
+  goal = rows(folder) + rng.randint(1, 4)
+  while rows(folder) < goal and program.poll() is None:
+    time.sleep(0.02)
+  time.sleep(rng.uniform(0, 0.7))
+
+
+def test_a_program_killed_eight_times(undisturbed, tmp_path):
+  rng = random.Random(0)
+  folder = tmp_path / "run"
+  arguments, kills = [*OPTIONS, f"output_dir={folder}"], 0
+  while kills < 8:
+    with started(*arguments) as program:
+      if kills == 4:  # Once before the first new round.
+        time.sleep(rng.uniform(0, 8))
+      else:
+        wait(program, folder, rng)
+      assert program.poll() is None, program.communicate()[0]
+    kills += 1
+    assert_readable(folder)
+    arguments = [f"resume={folder}"]
+  result = programs.run("crpa", *arguments)
+  assert result.returncode == 0, result.stderr
+  assert_readable(folder)
+  assert_same_numbers(undisturbed, folder)
+
+
+def test_a_stock_worker_killed_four_times(tmp_path):
+  rng = random.Random(1)
+  whole, folder = tmp_path / "whole", tmp_path / "run"
+  assert programs.run("crpa", *OPTIONS, "runtime=worker", f"output_dir={whole}").returncode == 0
+  arguments = [*OPTIONS, "runtime=worker", f"output_dir={folder}"]
+  for _ in range(4):
+    with started(*arguments) as program:
+      wait(program, folder, rng)
+      (worker,) = psutil.Process(program.pid).children()
+      worker.kill()
+      output, _ = program.communicate(timeout=100)
+    assert program.returncode == 1, output
+    assert_readable(folder)
+    arguments = [f"resume={folder}"]
+  result = programs.run("crpa", *arguments)
+  assert result.returncode == 0, result.stderr
+  assert_same_numbers(whole, folder)
+
+
+@contextlib.contextmanager
+def two_workers():
+  command = [sys.executable, "-m", "experiments.worker", "port=0"]
+  workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+  try:
+    yield workers, f"[{','.join(worker.stdout.readline().split()[-1] for worker in workers)}]"
+  finally:
+    for worker in workers:
+      worker.kill()
+      worker.communicate()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_worker_of_two_killed_and_then_the_other(seed, tmp_path, undisturbed):
+  rng = random.Random(seed)
+  folder = tmp_path / "run"
+  with two_workers() as (workers, addresses):
+    arguments = [*OPTIONS, "runtime=workers", f"workers={addresses}", f"output_dir={folder}"]
+    with started(*arguments) as program:
+      wait(program, folder, rng)
+      workers.pop(rng.randrange(2)).kill()
+      before = rows(folder)
+      while rows(folder) < before + 2:
+        assert program.poll() is None, program.communicate()[0]
+        time.sleep(0.1)
+      wait(program, folder, rng)
+      workers.pop().kill()
+      output, _ = program.communicate(timeout=100)
+  assert program.returncode == 1
+  assert "all TFF workers are lost" in output
+  assert_readable(folder)
+  result = programs.run("crpa", f"resume={folder}", "runtime=in_process")
+  assert result.returncode == 0, result.stderr
+  metrics, other = (
+    pd.read_csv(path / "metrics.csv").drop(columns="seconds") for path in (folder, undisturbed)
+  )
+  assert metrics["round"].tolist() == other["round"].tolist()
+  # Rounding differs from runtime to runtime, and a federation amplifies it.
+  pd.testing.assert_frame_equal(metrics.head(2), other.head(2), rtol=1e-3, check_exact=False)
+
+
+IN_A_SMALL_WORLD = """
+set -e
+mount -t tmpfs -o size=300m none "$1"
+"$3" -m experiments.crpa $4 output_dir="$1/run" > "$2/first.txt" 2>&1 & program=$!
+rows() { cat "$1/run/metrics.csv" 2> "$2/none" | wc -l; }
+while [ "$(rows "$1" "$2")" -le "$5" ]; do sleep 0.05; done
+sleep "$6"
+head -c 1G /dev/zero > "$1/filler" 2> "$2/filled.txt" || true
+wait $program && status=0 || status=$?
+echo $status > "$2/status.txt"
+cp -r "$1/run" "$2/after"
+rm "$1/filler"
+"$3" -m experiments.crpa resume="$1/run" > "$2/second.txt" 2>&1
+cp -r "$1/run" "$2/run"
+"""
+"""Folder for the disk, folder for what it leaves, Python, options, rows to wait for, seconds."""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_disk_that_is_full(seed, tmp_path, undisturbed):
+  own_mounts = ["unshare", "--user", "--map-root-user", "--mount"]
+  if not shutil.which("unshare") or subprocess.run([*own_mounts, "true"]).returncode:
+    pytest.skip("this system does not let a user mount a file system of their own")
+  rng = random.Random(seed)
+  disk = tmp_path / "disk"
+  disk.mkdir()
+  moment = [rng.randint(1, ROUNDS - 4), rng.uniform(0, 0.7)]
+  values = [disk, tmp_path, sys.executable, " ".join(OPTIONS), *moment]
+  command = [*own_mounts, "bash", "-c", IN_A_SMALL_WORLD, "bash", *map(str, values)]
+  subprocess.run(command, check=True, timeout=400)
+  assert (tmp_path / "status.txt").read_text().strip() == "1"
+  output = (tmp_path / "first.txt").read_text()
+  assert "error: No space left on device; what was saved can be resumed." in output
+  assert "Traceback" not in output
+  assert_readable(tmp_path / "after")
+  assert_same_numbers(undisturbed, tmp_path / "run")
+  left = [path.name for path in pathlib.Path(tmp_path / "run").rglob("*")]
+  assert not [name for name in left if re.search("temp[0-9]", name)]

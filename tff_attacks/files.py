@@ -1,0 +1,35 @@
+"""Files that are complete at every moment, and reading those that may be damaged or hostile."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """A path to write to; the file takes the place of `path` if the block ends without an error."""
+  path = pathlib.Path(path)
+  temporary = path.with_name(f".{path.name}")  # Its ending tells libraries the format.
+  try:
+    yield temporary
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """Reads the arrays of a file by name, without unpickling anything.
+
+  Raises:
+    ValueError: If it cannot be read.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return {name: arrays[name] for name in arrays}
+  except Exception as error:
+    # NumPy and zipfile raise a different type for each way a file can be damaged.
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    raise ValueError(f"{path} is not a readable .npz file: {reason}") from error
