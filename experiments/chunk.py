@@ -68,5 +68,5 @@ def _recorded(folder: pathlib.Path) -> Iterator[None]:
         yield
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-      with files.replacing(folder / FAILURE) as path:
+      with files.atomic_write(folder / FAILURE) as path:
         path.write_text(f"{reason}\n{traceback.format_exc()}")

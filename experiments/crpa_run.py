@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from experiments import crpa_setup, federated_run, judging, published
@@ -78,7 +77,7 @@ class Observer:
   def resume(self, completed_rounds: int) -> None:
     """Takes up the measurements of the rounds that are done already."""
     if completed_rounds:
-      metrics = pd.read_csv(self._results.folder / "metrics.csv", float_precision="round_trip")
+      metrics = self._results.read("metrics")
       self._attack_accuracies = metrics["attack_accuracy"][:completed_rounds].tolist()
 
   def evaluate(self, server, clients, outcome) -> dict[str, float]:
@@ -131,7 +130,7 @@ class Observer:
     """Draws the figures and returns the summary."""
     config, dataset = self._config, self._dataset
     folder = self._results.folder
-    metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+    metrics = self._results.read("metrics")
     summary = {
       **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
       "round": config.rounds - 1,
@@ -153,7 +152,7 @@ class Observer:
         generated=self._generate(progress.clients),
         real=test.images[test.labels == config.reconstruct][:_JUDGED],
       )
-      quality = pd.read_csv(folder / "reconstruction.csv").iloc[-1].drop("round")
+      quality = self._results.read("reconstruction").iloc[-1].drop("round")
       summary["reconstruction"] = quality.to_dict() | self._judge.about(config.reconstruct)
     plots.draw_all(folder, config.reconstruct, config.poison)
     return summary
@@ -166,8 +165,8 @@ class Observer:
 def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
   """What happened, in one sentence."""
   source, target = config.reconstruct, config.poison
-  theirs = summary.get("published_average_attack_accuracy")
-  theirs = "" if theirs is None else f", in the study {theirs:.2f}"
+  value = summary.get("published_average_attack_accuracy")
+  theirs = "" if value is None else f", in the study {value:.2f}"
   called = (
     f"the global model called up to {summary['best_attack_accuracy']:.0%} of the test images of "
     f"class {source} a {target} (AAA {summary['average_attack_accuracy']:.2f}{theirs}, test "

@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import psutil
-
 from experiments import options, program, runtime_options
 from experiments.options import ConfigError, option
 
@@ -197,6 +195,8 @@ def _disk(config: DoctorConfig) -> Iterator[Finding]:
 
 def _memory(config: DoctorConfig) -> Iterator[Finding]:
   del config
+  import psutil  # If it is missing, the versions have said so by now.
+
   free = psutil.virtual_memory().available / 1e9
   advice = f"A run takes up to {_MEMORY_GB} GB: end other programs, or give a sweep jobs=1."
   yield Finding(f"{free:,.1f} GB of memory available", advice if free < _MEMORY_GB else "")

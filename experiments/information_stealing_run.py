@@ -4,7 +4,6 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from experiments import data as data_lib
@@ -245,7 +244,7 @@ class Observer:
     """Draws the figures and returns the summary."""
     config, folder = self._config, self._results.folder
     self._save_scores("final", progress.server.weights)
-    metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+    metrics = self._results.read("metrics")
     reached = metrics["test_accuracy"] > config.start_accuracy
     summary = {
       **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
@@ -266,7 +265,7 @@ class Observer:
       names += [f"{of}{name}" for of in ("", "honest_") for name in ("precision", "recall", "f1")]
       summary["before_attack"] = before[names].tail(10).mean().to_dict()
       summary["after_attack"] = after[names].tail(10).mean().to_dict()
-      quality = pd.read_csv(folder / "reconstruction.csv").drop(columns="round")
+      quality = self._results.read("reconstruction").drop(columns="round")
       summary["reconstruction"] = quality.iloc[-1].to_dict()
       summary["reconstruction"]["first_distance"] = quality["distance"].iloc[0]
       summary["reconstruction"]["lowest_distance"] = quality["distance"].min()

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import importlib
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -20,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments import options, runtime_options
+from tff_attacks.runtime.lost import WorkerLostError
 
 _CONF = pathlib.Path(__file__).parent / "conf"
 
@@ -61,8 +63,11 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
       print("Interrupted; what was saved can be resumed.", file=sys.stderr)
       status = INTERRUPTED
     except Exception as error:
-      if _DISK_FULL in str(error):  # OSError here, ResourceExhaustedError in TensorFlow.
-        print(f"error: {_DISK_FULL}; what was saved can be resumed.", file=sys.stderr)
+      reason = str(error).partition("\n")[0]
+      # A full disk is an OSError here, and a ResourceExhaustedError in TensorFlow.
+      if isinstance(error, WorkerLostError) or _DISK_FULL in reason:
+        saved = "; what was saved can be resumed" if "resume" in config else ""
+        print(f"error: {reason}{saved}.", file=sys.stderr)
       else:
         traceback.print_exc()  # Hydra would hide it.
       status = 1
@@ -108,12 +113,12 @@ def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequenc
   """
   path = pathlib.Path(folder) / "config.yaml"
   try:
+    schema, saved = OmegaConf.structured(config_class), OmegaConf.load(path)
+    missing = [str(name) for name in schema if name not in saved]
+    if missing or not path.read_text().endswith("\n"):
+      raise ValueError(f"it is not complete; {', '.join(missing) or 'its end'} is missing")
     config: Any = OmegaConf.to_object(
-      OmegaConf.merge(
-        OmegaConf.structured(config_class),
-        OmegaConf.load(path),
-        OmegaConf.from_dotlist(list(changes)),
-      )
+      OmegaConf.merge(schema, saved, OmegaConf.from_dotlist(list(changes)))
     )
   except Exception as error:
     # There is a type for each way a file can be damaged.
@@ -163,6 +168,8 @@ def create_results(config: Any, name: str) -> Any:
     (results.folder / EXPERIMENT).write_text(name)
     return results
   except OSError as error:
+    if error.errno == errno.ENOSPC:
+      raise
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
 
 
@@ -185,13 +192,19 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
   """Keeps other processes from working in a results folder.
 
   Raises:
-    ConfigError: If one does.
+    ConfigError: If one does, or the folder cannot be written.
   """
-  with (folder / ".lock").open("w") as file:
+  try:
+    file = (folder / ".lock").open("w")
+  except OSError as error:
+    raise options.ConfigError(f"resume: {folder} cannot be written: {error}") from error
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise options.ConfigError(f"resume: another process works in {folder}") from None
+    except OSError as error:  # Some network file systems have no locks.
+      logging.warning("%s cannot be locked (%s): start no second process there.", folder, error)
     yield
 
 

@@ -1,5 +1,6 @@
 """Our sweeps beside the values that the CRPA study published."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable
 
@@ -19,6 +20,12 @@ SWEEPS = ("combinations", "distributions", "controls", "differential_privacy")
 _FOLDER = pathlib.Path(__file__).parent / "reference"
 # The published code gives these pairs an adversary that holds G or T, or the wrong data.
 _SPOILED = {(3, 0), (0, 1)}
+_STUDY = {
+  "attack": "crpa", "partition": "dirichlet", "num_clients": 10, "size_sigma": 0.0, "model": "crpa",
+  "generator": "crpa", "num_adversaries": 1, "free_rider": False, "generated_label": "poison",
+  "generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-4, "total_variation": 0.0,
+}  # fmt: skip
+_DP = {"privacy": "microbatches", "microbatches": 1, "l2_norm_clip": 1.5, "noise_multiplier": 0.3}
 # Its section 6.3, of both datasets together.
 _ACCURACIES = {"none": {0.0: 0.88, 10.0: 0.99}, "microbatches": {0.0: 0.45, 10.0: 0.89}}
 
@@ -82,20 +89,29 @@ def write(folder: pathlib.Path) -> None:
     summary = read(experiment, str(folder))
   except ConfigError:  # Of another dataset, or without a finished attack.
     return
-  with files.replacing(folder / "published.md") as path:
+  with files.atomic_write(folder / "published.md") as path:
     path.write_text("\n".join(["# Beside the CRPA study", "", *compare(**{experiment: summary})]))
 
 
 def average_attack_accuracy(config: CRPAConfig) -> float | None:
-  """The published AAA of a run's pair, distribution and privacy; None if there is none."""
-  privacy = {"none": "no", "microbatches": "yes"}.get(config.privacy)
-  if config.attack != "crpa" or privacy is None or not _reference(config.dataset).is_file():
+  """The published AAA of a run's pair, distribution and privacy; None if there is none.
+
+  Its amount of data and its rounds may be others; what attacks, and whom, may not.
+  """
+  chosen = dataclasses.asdict(config).items()
+  if not _STUDY.items() <= chosen or not _reference(config.dataset).is_file():
+    return None
+  if config.privacy == "none":
+    privacy = "no"
+  elif _DP.items() <= chosen:
+    privacy = "yes"
+  else:
     return None
   pair = (config.reconstruct, config.poison)
-  if privacy == "no" and config.partition == "dirichlet" and config.alpha == 0:
+  if privacy == "no" and config.alpha == 0:
     return float(matrix(config.dataset)[pair])
   table = _over_alpha(config.dataset, privacy).set_index([*plots.PAIR, "alpha"])["published"]
-  value = table.get((*pair, config.alpha)) if config.partition == "dirichlet" else None
+  value = table.get((*pair, config.alpha))
   return None if value is None else float(value)
 
 

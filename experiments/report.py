@@ -83,7 +83,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     ],
     runs=sorted(path.parent.name for path in folder.glob(f"runs/*/{FILE}")),
   )
-  with files.replacing(folder / FILE) as path:
+  with files.atomic_write(folder / FILE) as path:
     path.write_text(html)
   return folder / FILE
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from experiments import federated_run, program
@@ -84,7 +83,7 @@ def _converge(
   progress = federated_run.restore(checkpoints, server, clients)
   losses = []
   if progress.rounds:
-    metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+    metrics = table.read("metrics")
     losses = metrics["test_loss"][: progress.rounds].tolist()
 
   def evaluate(server, clients, outcome):
@@ -131,7 +130,7 @@ class Observer:
   def resume(self, completed_rounds: int) -> None:
     """Takes up the targets that were chosen last."""
     if completed_rounds:
-      row = pd.read_csv(self._results.folder / "metrics.csv").iloc[completed_rounds - 1]
+      row = self._results.read("metrics").iloc[completed_rounds - 1]
       self._targets = {source: int(row[f"target_{source}"]) for source in self._targets}
 
   def evaluate(self, server, clients, outcome) -> dict[str, float]:
@@ -197,7 +196,7 @@ class Observer:
     """Draws the figures and returns the summary."""
     del progress
     config, folder = self._config, self._results.folder
-    metrics = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
+    metrics = self._results.read("metrics")
     best = metrics.loc[metrics["ata"].fillna(-1).idxmax()]
     its_targets = {source: int(best[f"target_{source}"]) for source in config.sources}
     plots.draw_all(folder, config.sources)

@@ -126,14 +126,14 @@ def run(
       raise
     failures = _failures(folder, runs)
     summary = summarise(folder, runs, row)
-  print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
-  if not failures.empty:
-    print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
-    print(f"Try them again with resume={folder}")
-  if not summary.empty and (summary["attack"] != "none").any():
-    report(config, folder)
-  print(f"Report: {html.write(folder)}")
-  return 0 if failures.empty else 1
+    print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
+    if not failures.empty:
+      print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
+      print(f"Try them again with resume={folder}")
+    if not summary.empty and (summary["attack"] != "none").any():
+      report(config, folder)
+    print(f"Report: {html.write(folder)}")
+    return 0 if failures.empty else 1
 
 
 def _run_all(
@@ -186,7 +186,7 @@ def _prepare(
     own = one.config
     if one.after:
       own = dataclasses.replace(own, start_from=str(_run_folder(folder, one.after).resolve()))
-    with files.replacing(path / "config.yaml") as config_path:
+    with files.atomic_write(path / "config.yaml") as config_path:
       config_path.write_text(OmegaConf.to_yaml(own))
     (path / program.EXPERIMENT).write_text(script)
   names = [one.name for one in unfinished]
@@ -296,7 +296,7 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
         reason = path.read_text().partition("\n")[0]
       rows.append({"run": one.name, "reason": reason})
   failures = pd.DataFrame(rows, columns=["run", "reason"])
-  with files.replacing(folder / "failures.csv") as path:
+  with files.atomic_write(folder / "failures.csv") as path:
     failures.to_csv(path, index=False)
   return failures
 
@@ -310,6 +310,6 @@ def summarise(folder: pathlib.Path, runs: Sequence[Run], row: Row) -> pd.DataFra
       control = _run_folder(folder, one.control) if one.control in finished else None
       rows.append(row(one, _run_folder(folder, one.name), control))
   summary = pd.DataFrame(rows)
-  with files.replacing(folder / "summary.csv") as path:
+  with files.atomic_write(folder / "summary.csv") as path:
     summary.to_csv(path, index=False)
   return summary

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import published, sweep
+from experiments import sweep
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError, option, shared
 from experiments.sweep import LaunchOptions, Run
@@ -126,6 +126,8 @@ def run(config: SweepConfig, name: str, plan, report, varies=VARIES) -> int:
   """Runs a sweep of CRPA, see `sweep.run`; its report stands beside the published values."""
 
   def compared(config, folder):
+    from experiments import published  # SciPy and Matplotlib take seconds.
+
     report(config, folder)
     published.write(folder)
 

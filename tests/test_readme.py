@@ -60,7 +60,24 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def anchors(path):
+  """What a heading can be linked by, as GitHub makes it."""
+  headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+  return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+  "path", sorted({*TEXTS, *ROOT.glob("*/README.md")}), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_links_lead_somewhere(path):
+  for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text()):
+    name, _, anchor = link.partition("#")
+    target = path.parent / name if name else path
+    assert target.exists(), link
+    assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_are_understood(path, monkeypatch, capsys):
   """By Hydra: every option is there and can take the value."""
   assert commands(path)

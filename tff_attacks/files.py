@@ -3,16 +3,17 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """A path to write to; the file takes the place of `path` if the block ends without an error."""
   path = pathlib.Path(path)
-  temporary = path.with_name(f".{path.name}")  # Its ending tells libraries the format.
+  # Its ending tells libraries the format.
+  temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
   try:
     yield temporary
     temporary.replace(path)
@@ -20,15 +21,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     temporary.unlink(missing_ok=True)
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Reads the arrays of a file by name, without unpickling anything.
+def read_npz(
+  path: str | os.PathLike[str], names: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+  """Reads arrays of a file by name, without unpickling anything.
+
+  Args:
+    path: The file.
+    names: Of the arrays that are wanted; those that are missing are left out. None is all.
 
   Raises:
     ValueError: If it cannot be read.
   """
   try:
     with np.load(path, allow_pickle=False) as arrays:
-      return {name: arrays[name] for name in arrays}
+      return {name: arrays[name] for name in arrays if names is None or name in names}
   except Exception as error:
     # NumPy and zipfile raise a different type for each way a file can be damaged.
     reason = str(error).partition("\n")[0] or type(error).__name__

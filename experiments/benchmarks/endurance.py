@@ -1,11 +1,13 @@
 """Watches what a long run takes of its machine, from outside."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import subprocess
 import time
 
+import numpy as np
 import pandas as pd
 import psutil
 
@@ -38,8 +40,8 @@ class EnduranceConfig:
 def run(config: EnduranceConfig) -> int:
   """Runs and returns the exit status: 1, if something grows."""
   validate(config)
-  if config.warm_up > config.rounds // 2:
-    raise ConfigError(f"warm_up: must be at most half of rounds, {config.rounds}")
+  if config.warm_up > config.rounds // 3:
+    raise ConfigError(f"warm_up: must be at most a third of rounds, {config.rounds}")
   results = program.create_results(config, "benchmarks/endurance")
   options = {
     "rounds": config.rounds,
@@ -51,28 +53,31 @@ def run(config: EnduranceConfig) -> int:
   }
   process = subprocess.Popen(program.command("crpa", options), stdout=subprocess.DEVNULL)
   try:
-    resources = _watch(psutil.Process(process.pid), results.folder / "run" / "metrics.csv")
+    resources = _watch(process, results.folder / "run" / "metrics.csv")
   finally:
     process.kill()
+    status = process.wait()
   resources.to_csv(results.folder / "resources.csv", index=False)
-  if not (results.folder / "run" / "summary.json").exists():
-    raise RuntimeError("the run did not end, see above")
+  if status:
+    raise RuntimeError(f"the run ended with status {status}, see above")
   summary = summarise(resources, config.warm_up)
   results.write_json("summary", summary)
   print(json.dumps(summary, indent=2))
-  grows = summary["memory_growth"] > MEMORY_GROWTH or summary["files_growth"] > 0
-  return 1 if grows or summary["processes_growth"] > 0 else 0
+  counts = [summary[f"{name}_growth"] for name in ("files", "processes", "threads")]
+  flat = summary["memory_growth"] <= MEMORY_GROWTH and max(counts) <= 0
+  return 0 if flat else 1
 
 
-def _watch(process: psutil.Process, metrics: pathlib.Path) -> pd.DataFrame:
+def _watch(process: subprocess.Popen, metrics: pathlib.Path) -> pd.DataFrame:
   """A row for each round that was seen to end, until the process ends."""
   rows: list[dict[str, float]] = []
-  while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+  while process.poll() is None:
     done = metrics.read_text().count("\n") - 1 if metrics.exists() else 0
     if done > (rows[-1]["round"] if rows else 0):
-      rows.append({"round": done, **_resources(process)})
+      with contextlib.suppress(psutil.NoSuchProcess):  # It ends, or one of its children.
+        rows.append({"round": done, **_resources(psutil.Process(process.pid))})
     time.sleep(0.1)
-  return pd.DataFrame(rows)
+  return pd.DataFrame(rows, columns=["round", "memory_mb", "files", "processes", "threads"])
 
 
 def _resources(process: psutil.Process) -> dict[str, float]:
@@ -94,11 +99,18 @@ def summarise(resources: pd.DataFrame, warm_up: int) -> dict[str, float]:
 
   Returns:
     For each resource its median `_after_warm_up` and `_at_the_end`, and the `_growth`, which is
-    relative for the memory.
+    relative for the memory; and the slope of a line through the memory after the warm-up.
+
+  Raises:
+    ValueError: If no round was seen after the warm-up, or at the end.
   """
   first = resources["round"].between(warm_up + 1, 2 * warm_up)
   last = resources["round"] > resources["round"].max() - warm_up
-  summary = {}
+  if not first.any() or resources.loc[last, "round"].min() <= 2 * warm_up:
+    raise ValueError("too few rounds were seen; take more of them")
+  steady = resources[resources["round"] > warm_up]
+  slope = np.polyfit(steady["round"], steady["memory_mb"], 1)[0]
+  summary = {"memory_mb_per_100_rounds": 100 * float(slope)}
   for name in resources.columns.drop("round"):
     before, after = resources.loc[first, name].median(), resources.loc[last, name].median()
     summary[f"{name}_after_warm_up"], summary[f"{name}_at_the_end"] = before, after

@@ -1,6 +1,7 @@
 """The benchmarks as a user runs them, at the smallest scale: their tables, not their times."""
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -155,6 +156,7 @@ def test_endurance(tmp_path):
     "benchmarks.endurance", "rounds=12", "warm_up=3", "images_per_class=4", f"output_dir={folder}"
   )
   assert result.returncode in (0, 1), result.stderr  # So short a run may still grow.
+  assert None not in json.loads((folder / "summary.json").read_text()).values()
   resources = pd.read_csv(folder / "resources.csv")
   assert resources["round"].is_monotonic_increasing
   assert (resources["processes"] == 1).all()
@@ -170,3 +172,6 @@ def test_growth_is_told_from_what_is_flat():
   grown = endurance.summarise(resources, warm_up=20)
   assert grown["memory_growth"] == pytest.approx((590.5 - 530.5) / 530.5)
   assert grown["files_growth"] == 6
+  assert grown["memory_mb_per_100_rounds"] == pytest.approx(100)
+  with pytest.raises(ValueError, match="too few rounds"):
+    endurance.summarise(resources, warm_up=40)

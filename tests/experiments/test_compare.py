@@ -104,7 +104,12 @@ def test_what_the_study_has_no_values_for_stands_alone(tmp_path):
   [
     ({"dataset": "mnist"}, 0.51),
     ({"dataset": "mnist", "alpha": 10.0}, 0.02),
-    ({"dataset": "mnist", "privacy": "microbatches"}, 0.053),
+    ({"dataset": "mnist", "privacy": "microbatches", "noise_multiplier": 0.3}, 0.053),
+    ({"dataset": "mnist", "privacy": "microbatches", "noise_multiplier": 0.0}, None),
+    ({"dataset": "mnist", "num_adversaries": 3}, None),
+    ({"dataset": "mnist", "free_rider": True}, None),
+    ({"dataset": "mnist", "generated_label": "extra"}, None),
+    ({"dataset": "mnist", "generator_learning_rate": 0.0}, None),
     ({"dataset": "mnist", "alpha": 0.3}, None),
     ({"dataset": "mnist", "attack": "noise"}, None),
     ({"dataset": "mnist", "partition": "iid"}, None),

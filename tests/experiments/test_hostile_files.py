@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from experiments import program, semi_targeted_setup, trained
 from experiments.crpa_config import CRPAConfig
@@ -55,12 +56,24 @@ def test_the_bomb_works(tmp_path):
 def test_configs(content, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "config.yaml").write_bytes(content)
-  if content == b"":  # No option is given, as when all are left out.
-    assert program.load_config(CRPAConfig, tmp_path).rounds == CRPAConfig().rounds
-    return
   with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
     program.load_config(CRPAConfig, tmp_path)
   assert not (tmp_path / "exploded").exists()
+
+
+def test_a_config_that_was_cut_short(tmp_path):
+  """At every character: no option falls back to its default without a word."""
+  path = tmp_path / "config.yaml"
+  whole = OmegaConf.to_yaml(OmegaConf.structured(CRPAConfig(rounds=300, test_images=2000)))
+  path.write_text(whole)
+  assert program.load_config(CRPAConfig, tmp_path).rounds == 300
+  for end in range(0, len(whole), 7):
+    path.write_text(whole[:end])
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+      program.load_config(CRPAConfig, tmp_path)
+  path.write_text(whole[:-1])
+  with pytest.raises(ConfigError, match="its end is missing"):
+    program.load_config(CRPAConfig, tmp_path)
 
 
 READERS = {
@@ -152,7 +165,7 @@ def test_checkpoints_of_a_central_training(content, bomb, tmp_path):
 def test_a_file_that_is_not_finished_replaces_nothing(tmp_path):
   path = tmp_path / "a.txt"
   path.write_text("whole")
-  with contextlib.suppress(OSError), files.replacing(path) as temporary:
+  with contextlib.suppress(OSError), files.atomic_write(path) as temporary:
     temporary.write_text("ha")
     raise OSError("The disk is full.")
   assert [each.read_text() for each in tmp_path.iterdir()] == ["whole"]

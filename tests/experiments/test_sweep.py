@@ -216,6 +216,14 @@ def test_a_sweep_in_use_is_refused(finished):
   assert f"error: resume: another process works in {folder}" in result.stderr
 
 
+def test_a_run_in_use_is_refused(finished):
+  folder = finished[0] / "runs" / "crpa-reconstruct0-poison6-seed0"
+  with program.locked(folder):
+    result = run("crpa", f"resume={folder}")
+  assert result.returncode == 2
+  assert f"error: resume: another process works in {folder}" in result.stderr
+
+
 def test_a_run_that_fails_is_reported_and_the_others_are_complete(tmp_path):
   arguments = [*SHORT, "pairs=[0-6]", "alphas=[0,0.1,100]", "repetitions=1", "max_draws=300"]
   result = run("distributions", *arguments, f"output_dir={tmp_path}")

@@ -157,7 +157,7 @@ def _read(source: _Source, data_dir: str | None) -> dict[str, np.ndarray]:
       "leave data_dir out to download it through Keras."
     )
   try:
-    arrays = files.read_npz(path)
+    arrays = files.read_npz(path, _ARRAYS)
   except ValueError as error:
     raise ValueError(f"data_dir: {error}") from error
   missing = [array for array in _ARRAYS if array not in arrays]

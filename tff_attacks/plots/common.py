@@ -11,7 +11,7 @@ from tff_attacks import files
 
 def save(figure, folder: pathlib.Path, name: str) -> None:
   """Writes and closes a figure."""
-  with files.replacing(folder / f"{name}.png") as path:
+  with files.atomic_write(folder / f"{name}.png") as path:
     figure.savefig(path, dpi=120)
   plt.close(figure)
 
@@ -35,7 +35,7 @@ def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
 def picture(images: np.ndarray, path: pathlib.Path) -> None:
   """Writes the first 24 images, float in [-1, 1], as two rows of a picture of their size."""
   pixels = (grid(images[:24], columns=12) * 255).astype(np.uint8)
-  with files.replacing(path) as temporary:
+  with files.atomic_write(path) as temporary:
     Image.fromarray(pixels.squeeze()).save(temporary)
 
 

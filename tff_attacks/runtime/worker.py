@@ -15,6 +15,7 @@ import portpicker
 import tensorflow_federated as tff
 
 from tff_attacks.runtime.channel import open_channel
+from tff_attacks.runtime.lost import WorkerLostError
 from tff_attacks.runtime.parent import die_with_parent
 
 _BINARY = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
@@ -31,7 +32,7 @@ def worker() -> Iterator[subprocess.Popen]:
     The worker's process.
 
   Raises:
-    RuntimeError: If the worker does not start; in the block, if it ended before a computation did.
+    RuntimeError: If the worker does not start; in the block a `WorkerLostError`, if it ended.
   """
   port = portpicker.pick_unused_port()
   process = subprocess.Popen(
@@ -78,7 +79,7 @@ def _execution_context(
   def stack(cardinalities):
     # TFF asks for a new stack when it has lost the worker, again and again for ever.
     if process.poll() is not None:
-      raise RuntimeError(f"the TFF worker ended (exit status {process.returncode})")
+      raise WorkerLostError(f"the TFF worker ended (exit status {process.returncode})")
     cardinalities.setdefault(tff.CLIENTS, 0)
     executor = tff.framework.RemoteExecutor(stub)
     executor.set_cardinalities(cardinalities)

@@ -26,6 +26,7 @@ from tensorflow_federated.python.core.impl.compiler import transformation_utils
 from tff_attacks.runtime import in_process, values
 from tff_attacks.runtime.channel import open_channel
 from tff_attacks.runtime.intrinsics import Function
+from tff_attacks.runtime.lost import WorkerLostError
 from tff_attacks.runtime.values import Value
 
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -154,7 +155,7 @@ class _Pool:
     """A `ClientMap`, see `intrinsics.Clients`; one at a time.
 
     Raises:
-      RuntimeError: If a computation fails, or all workers are lost.
+      RuntimeError: If a computation fails; `WorkerLostError` if all workers are lost.
     """
     if _uses_values_from_outside(function.block):
       return [function.call(argument) for argument in arguments]
@@ -184,7 +185,7 @@ class _Pool:
       try:
         while todo:
           if not self._connections:
-            raise RuntimeError("all TFF workers are lost") from lost
+            raise WorkerLostError("all TFF workers are lost") from lost
           futures = [self._threads.submit(work, connection) for connection in self._connections]
           concurrent.futures.wait(futures)
           lost = next(filter(None, [future.result() for future in futures]), lost)

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import os
+import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,9 @@ class Checkpoints:
   """The newest states of a run, each a structure of arrays."""
 
   def __init__(self, folder: str | os.PathLike[str]):
-    """Opens, or creates, the folder."""
+    """Opens, or creates, the folder; only one process may."""
+    for left in pathlib.Path(folder).glob("round_*_temp*"):  # By a process that was killed.
+      shutil.rmtree(left)
     self._manager = tff.program.FileProgramStateManager(
       folder, prefix="round_", keep_total=_KEEP, keep_first=False
     )

@@ -49,6 +49,8 @@ class Results:
     Numbers of the table `metrics` also become TensorBoard events.
     """
     if table not in self._tables:
+      for left in self.folder.glob(f"{table}.csv_temp*"):  # By a process that was killed.
+        left.unlink()
       self._tables[table] = tff.program.CSVFileReleaseManager(
         self.folder / f"{table}.csv", tff.program.CSVSaveMode.WRITE, key_fieldname="round"
       )
@@ -67,12 +69,12 @@ class Results:
 
   def write_json(self, name: str, values: dict[str, Any]) -> None:
     """Writes `<name>.json`, replacing it in one step; what is not a finite number is null."""
-    with files.replacing(self.folder / f"{name}.json") as path:
+    with files.atomic_write(self.folder / f"{name}.json") as path:
       path.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
 
   def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
     """Writes `<name>.npz`, complete or not at all."""
-    with files.replacing(self.folder / f"{name}.npz") as path:
+    with files.atomic_write(self.folder / f"{name}.npz") as path:
       np.savez_compressed(path, **arrays)
 
 
@@ -87,7 +89,8 @@ def create(folder: str | os.PathLike[str], config_yaml: str) -> Results:
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise FileExistsError(f"{path} already holds files")
   (path / "images").mkdir(parents=True, exist_ok=True)
-  (path / "config.yaml").write_text(config_yaml)
+  with files.atomic_write(path / "config.yaml") as config:
+    config.write_text(config_yaml)
   return Results(path)
 
 

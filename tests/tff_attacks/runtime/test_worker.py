@@ -10,6 +10,7 @@ import pytest
 import tensorflow_federated as tff
 
 from tff_attacks.runtime import worker
+from tff_attacks.runtime.lost import WorkerLostError
 
 PROGRAM = """
 import time
@@ -71,7 +72,7 @@ def test_a_worker_that_died_is_reported():
   with worker.worker() as process:
     assert total([1, 2, 3]) == 6
     process.kill()
-    with pytest.raises(RuntimeError, match=r"the TFF worker ended \(exit status -9\)"):
+    with pytest.raises(WorkerLostError, match=r"the TFF worker ended \(exit status -9\)"):
       total([1, 2, 3])
 
 

@@ -18,6 +18,7 @@ from tests import tiny
 from tff_attacks import keras_state
 from tff_attacks.learning import aggregation, process
 from tff_attacks.runtime import in_process, service, worker, workers
+from tff_attacks.runtime.lost import WorkerLostError
 
 NUM_CLIENTS = 5
 
@@ -178,7 +179,7 @@ def test_without_any_worker_left_the_round_fails_clearly():
   with workers.workers([address]):
     program.kill()
     program.wait()
-    with pytest.raises(RuntimeError, match="all TFF workers are lost"):
+    with pytest.raises(WorkerLostError, match="all TFF workers are lost"):
       logging_round(pathlib.Path("/nowhere"), 0.0)(1, [1, 2])
 
 
