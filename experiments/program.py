@@ -44,9 +44,16 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     run: (config) -> exit status. Raises `ConfigError` at bad input.
   """
   script = name.rpartition(".")[2]
+  presets = _presets(script)
   if {"-h", "--help"} & set(sys.argv[1:]):
-    print(options.manual(config_class, name, summary, _presets(script)))
+    print(options.manual(config_class, name, summary, presets))
     return
+  for value in [one.removeprefix("preset=") for one in sys.argv[1:] if one.startswith("preset=")]:
+    if presets and value not in presets:  # Hydra knows files by these names, and says less.
+      print(
+        f"error: preset: {value!r} is not allowed; allowed: {', '.join(presets)}", file=sys.stderr
+      )
+      sys.exit(BAD_INPUT)
   config_store.ConfigStore.instance().store(f"{script}_schema", config_class)
   started = False
 
