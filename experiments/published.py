@@ -161,7 +161,7 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
       ("AAA without attack and ours", study.agreement(_no_attack(summary), ours)),
     )
   ]
-  agreement_head = ("over", "pairs", "rank correlation", "correlation", "mean |difference|")
+  agreement_head = ("over", "pairs", "rank correlation", "correlation", "mean absolute difference")
   return [
     f"## All pairs, {dataset}",
     "",
