@@ -14,6 +14,7 @@ from experiments import adversarial_leakage_setup
 from experiments import report as html
 from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
 from experiments.adversarial_leakage_setup import Setup, classify
+from tff_attacks import files
 from tff_attacks.data.datasets import Dataset, Images
 from tff_attacks.leakage import functional, gradient_matching, labels, leakage, search
 from tff_attacks.metrics import adversarial
@@ -227,7 +228,7 @@ def _likeness(images: np.ndarray, attempt: Attempt, test: Images) -> dict[str, f
 def _report(config, accuracy: dict[str, float], results: Results) -> str:
   scores = results.read("scores")
   text = "\n".join(report.describe(config, scores, accuracy)) if "hits" in scores else ""
-  (results.folder / "report.md").write_text(text + "\n")
+  files.write_text(results.folder / "report.md", text + "\n")
   return text
 
 

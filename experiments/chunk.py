@@ -68,5 +68,4 @@ def _recorded(folder: pathlib.Path) -> Iterator[None]:
         yield
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-      with files.atomic_write(folder / FAILURE) as path:
-        path.write_text(f"{reason}\n{traceback.format_exc()}")
+      files.write_text(folder / FAILURE, f"{reason}\n{traceback.format_exc()}")

@@ -4,6 +4,7 @@ import dataclasses
 
 from experiments import original_crpa, program
 from experiments.options import ConfigError, option, validate
+from tff_attacks import files
 
 SUMMARY = """\
 Compares with the CRPA study: sweeps of experiments.combinations, experiments.distributions, \
@@ -60,7 +61,7 @@ def run(config: CompareConfig) -> int:
     if config.original:
       lines += beside_original.compare(config, results.folder)
     text = "\n".join(lines)
-    (results.folder / "compare.md").write_text(text)
+    files.write_text(results.folder / "compare.md", text)
     print(text)
     print(f"Report: {report.write(results.folder)}")
   return 0

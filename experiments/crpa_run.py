@@ -8,7 +8,7 @@ import tensorflow as tf
 from experiments import crpa_setup, federated_run, judging, published
 from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
-from tff_attacks import keras_state
+from tff_attacks import files, keras_state
 from tff_attacks.data import partition
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import common
@@ -42,7 +42,7 @@ def run(
   )
   if config.privacy != "none":
     statement = setup.privacy.statement(config.rounds)
-    (results.folder / "privacy.txt").write_text(statement)
+    files.write_text(results.folder / "privacy.txt", statement)
     print(statement)
   server, clients = crpa_setup.initial_states(config, setup)
   return federated_run.run(

@@ -11,6 +11,7 @@ from experiments import data, program, sweep
 from experiments.leakage_config import ATTACKS, LeakageConfig
 from experiments.options import ConfigError, option, shared
 from experiments.sweep import LaunchOptions, Run
+from tff_attacks import files
 from tff_attacks.data import datasets
 
 SUMMARY = """\
@@ -189,7 +190,7 @@ def report(config: LeakageTableConfig, folder: pathlib.Path) -> None:
   summary = pd.read_csv(folder / "summary.csv", float_precision="round_trip")
   # Searches that are cut short say nothing of the paper.
   text = "\n".join(leakage_report.describe(summary, agreement=config.steps is None))
-  (folder / "table.md").write_text(text + "\n")
+  files.write_text(folder / "table.md", text + "\n")
   print(text)
 
 

@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments import options, runtime_options
+from tff_attacks import files
 from tff_attacks.runtime.lost import WorkerLostError
 
 _CONF = pathlib.Path(__file__).parent / "conf"
@@ -44,16 +45,14 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     run: (config) -> exit status. Raises `ConfigError` at bad input.
   """
   script = name.rpartition(".")[2]
-  presets = _presets(script)
   if {"-h", "--help"} & set(sys.argv[1:]):
-    print(options.manual(config_class, name, summary, presets))
+    print(options.manual(config_class, name, summary, _presets(script)))
     return
-  for value in [one.removeprefix("preset=") for one in sys.argv[1:] if one.startswith("preset=")]:
-    if presets and value not in presets:  # Hydra knows files by these names, and says less.
-      print(
-        f"error: preset: {value!r} is not allowed; allowed: {', '.join(presets)}", file=sys.stderr
-      )
-      sys.exit(BAD_INPUT)
+  try:
+    _check_preset(script)
+  except options.ConfigError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
   config_store.ConfigStore.instance().store(f"{script}_schema", config_class)
   started = False
 
@@ -120,9 +119,10 @@ def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequenc
   """
   path = pathlib.Path(folder) / "config.yaml"
   try:
-    schema, saved = OmegaConf.structured(config_class), OmegaConf.load(path)
+    text = path.read_text()
+    schema, saved = OmegaConf.structured(config_class), OmegaConf.create(text)
     missing = [str(name) for name in schema if name not in saved]
-    if missing or not path.read_text().endswith("\n"):
+    if missing or not text.endswith("\n"):
       raise ValueError(f"it is not complete; {', '.join(missing) or 'its end'} is missing")
     config: Any = OmegaConf.to_object(
       OmegaConf.merge(schema, saved, OmegaConf.from_dotlist(list(changes)))
@@ -172,7 +172,7 @@ def create_results(config: Any, name: str) -> Any:
   config.output_dir = config.output_dir or f"results/{name}/{stamp}"
   try:
     results = results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
-    (results.folder / EXPERIMENT).write_text(name)
+    files.write_text(results.folder / EXPERIMENT, name)
     return results
   except OSError as error:
     if error.errno == errno.ENOSPC:
@@ -250,6 +250,18 @@ def _presets(script: str) -> dict[str, dict[str, Any]]:
     return {}
   files = sorted((folder / "preset").glob("*.yaml"), key=lambda file: file.stem != chosen[0])
   return {file.stem: yaml.safe_load(file.read_text()) for file in files}
+
+
+def _check_preset(script: str) -> None:
+  """Refuses one that is not there; Hydra takes it for the name of a file, and says less.
+
+  Raises:
+    ConfigError: If the command line names one.
+  """
+  for argument in sys.argv[1:]:
+    name, _, value = argument.partition("=")
+    if name == "preset" and (presets := _presets(script)) and value not in presets:
+      raise options.ConfigError(f"preset: {value!r} is not allowed; allowed: {', '.join(presets)}")
 
 
 def _conf(script: str) -> pathlib.Path:

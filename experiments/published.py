@@ -89,8 +89,8 @@ def write(folder: pathlib.Path) -> None:
     summary = read(experiment, str(folder))
   except ConfigError:  # Of another dataset, or without a finished attack.
     return
-  with files.atomic_write(folder / "published.md") as path:
-    path.write_text("\n".join(["# Beside the CRPA study", "", *compare(**{experiment: summary})]))
+  lines = ["# Beside the CRPA study", "", *compare(**{experiment: summary})]
+  files.write_text(folder / "published.md", "\n".join(lines))
 
 
 def average_attack_accuracy(config: CRPAConfig) -> float | None:

@@ -83,8 +83,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     ],
     runs=sorted(path.parent.name for path in folder.glob(f"runs/*/{FILE}")),
   )
-  with files.atomic_write(folder / FILE) as path:
-    path.write_text(html)
+  files.write_text(folder / FILE, html)
   return folder / FILE
 
 

@@ -18,6 +18,7 @@ from experiments.semi_targeted_config import (
   needs_target,
 )
 from experiments.sweep import LaunchOptions, Run
+from tff_attacks import files
 from tff_attacks.data import datasets
 
 SUMMARY = """\
@@ -129,7 +130,7 @@ def report(config: SemiTargetedSweepConfig, folder: pathlib.Path) -> None:
 
   summary = pd.read_csv(folder / "summary.csv", float_precision="round_trip")
   text = "\n".join(semi_targeted_tables.describe(summary, config.sources))
-  (folder / "tables.md").write_text(text)
+  files.write_text(folder / "tables.md", text)
   print(text)
 
 

@@ -186,14 +186,13 @@ def _prepare(
     own = one.config
     if one.after:
       own = dataclasses.replace(own, start_from=str(_run_folder(folder, one.after).resolve()))
-    with files.atomic_write(path / "config.yaml") as config_path:
-      config_path.write_text(OmegaConf.to_yaml(own))
-    (path / program.EXPERIMENT).write_text(script)
+    files.write_text(path / "config.yaml", OmegaConf.to_yaml(own))
+    files.write_text(path / program.EXPERIMENT, script)
   names = [one.name for one in unfinished]
   size = min(config.chunk, -(-len(names) // config.jobs))
   chunks = [names[start : start + size] for start in range(0, len(names), size)]
   path = folder / f"chunks_{len(list(folder.glob('chunks_*.json'))) + 1}.json"
-  path.write_text(json.dumps({"script": script, "chunks": chunks}, indent=1))
+  files.write_text(path, json.dumps({"script": script, "chunks": chunks}, indent=1))
   return path
 
 

@@ -21,6 +21,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+  """Writes a text file, complete or not at all."""
+  with atomic_write(path) as temporary:
+    temporary.write_text(text)
+
+
 def read_npz(
   path: str | os.PathLike[str], names: Collection[str] | None = None
 ) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pandas as pd
@@ -57,12 +56,11 @@ def assert_same_numbers(first, second):
 @pytest.fixture(scope="module")
 def two_workers():
   """Addresses of two workers on this host."""
-  command = [sys.executable, "-m", "experiments.worker", "port=0"]
-  workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-  yield [worker.stdout.readline().split()[-1] for worker in workers]
-  for worker in workers:
-    worker.terminate()
-    assert worker.wait(timeout=60) == 0
+  with programs.two_workers() as (workers, addresses):
+    yield addresses
+    for worker in workers:
+      worker.terminate()
+      assert worker.wait(timeout=60) == 0
 
 
 @pytest.fixture(

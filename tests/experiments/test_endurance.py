@@ -126,23 +126,15 @@ def test_a_stock_worker_killed_four_times(tmp_path):
   assert_same_numbers(whole, folder)
 
 
-@contextlib.contextmanager
-def two_workers():
-  command = [sys.executable, "-m", "experiments.worker", "port=0"]
-  workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-  try:
-    yield workers, f"[{','.join(worker.stdout.readline().split()[-1] for worker in workers)}]"
-  finally:
-    for worker in workers:
-      worker.kill()
-      worker.communicate()
+def with_workers(addresses):
+  return [*OPTIONS, "runtime=workers", f"workers=[{','.join(addresses)}]"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed_by_workers(tmp_path_factory):
   folder = tmp_path_factory.mktemp("undisturbed_by_workers")
-  with two_workers() as (_, addresses):
-    arguments = [*OPTIONS, "runtime=workers", f"workers={addresses}", f"output_dir={folder}"]
+  with programs.two_workers() as (_, addresses):
+    arguments = [*with_workers(addresses), f"output_dir={folder}"]
     result = programs.run("crpa", *arguments)
   assert result.returncode == 0, result.stderr
   return folder
@@ -152,8 +144,8 @@ def undisturbed_by_workers(tmp_path_factory):
 def test_one_worker_of_two_killed_and_then_the_other(seed, tmp_path, undisturbed_by_workers):
   rng = random.Random(seed)
   folder = tmp_path / "run"
-  with two_workers() as (workers, addresses):
-    arguments = [*OPTIONS, "runtime=workers", f"workers={addresses}", f"output_dir={folder}"]
+  with programs.two_workers() as (workers, addresses):
+    arguments = [*with_workers(addresses), f"output_dir={folder}"]
     with started(*arguments) as program:
       wait(program, folder, rng)
       workers.pop(rng.randrange(2)).kill()
@@ -167,8 +159,8 @@ def test_one_worker_of_two_killed_and_then_the_other(seed, tmp_path, undisturbed
   assert program.returncode == 1
   assert "error: all TFF workers are lost; what was saved can be resumed." in output
   assert_readable(folder)
-  with two_workers() as (_, addresses):
-    result = programs.run("crpa", f"resume={folder}", f"workers={addresses}")
+  with programs.two_workers() as (_, addresses):
+    result = programs.run("crpa", f"resume={folder}", f"workers=[{','.join(addresses)}]")
   assert result.returncode == 0, result.stderr
   assert_same_numbers(undisturbed_by_workers, folder)
 

@@ -69,8 +69,8 @@ class Results:
 
   def write_json(self, name: str, values: dict[str, Any]) -> None:
     """Writes `<name>.json`, replacing it in one step; what is not a finite number is null."""
-    with files.atomic_write(self.folder / f"{name}.json") as path:
-      path.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
+    files.write_text(self.folder / f"{name}.json", text)
 
   def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
     """Writes `<name>.npz`, complete or not at all."""
@@ -89,8 +89,7 @@ def create(folder: str | os.PathLike[str], config_yaml: str) -> Results:
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise FileExistsError(f"{path} already holds files")
   (path / "images").mkdir(parents=True, exist_ok=True)
-  with files.atomic_write(path / "config.yaml") as config:
-    config.write_text(config_yaml)
+  files.write_text(path / "config.yaml", config_yaml)
   return Results(path)
 
 
