@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import tensorflow_federated as tff
 
 from experiments import program, report
-from experiments.options import ConfigError
 from experiments.runtime_options import Runtime
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning.process import ClientState, ServerState
@@ -36,20 +35,6 @@ class Observer(Protocol):
     """What happened, in one sentence."""
 
 
-def restore(
-  checkpoints: checkpoints_lib.Checkpoints, server: ServerState, clients: list[ClientState]
-) -> loop.Progress:
-  """Returns the newest saved progress, or the start if nothing is saved.
-
-  Raises:
-    ConfigError: If none of the checkpoints can be read.
-  """
-  try:
-    return loop.restore(checkpoints, server, clients)
-  except ValueError as error:
-    raise ConfigError(f"resume: {error}") from error
-
-
 def run(
   name: str,
   config: Any,
@@ -77,10 +62,10 @@ def run(
     sample: Who takes part in a round; all clients if not given.
 
   Raises:
-    ConfigError: If none of the checkpoints to resume from can be read.
+    UnreadableError: If none of the checkpoints to resume from can be read.
   """
   checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
-  progress = restore(checkpoints, server, clients)
+  progress = loop.restore(checkpoints, server, clients)
   observer.resume(progress.rounds)
   progress = loop.simulate(
     process,

@@ -42,7 +42,8 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     name: The module's name; its last part names `conf/<part>.yaml`.
     config_class: Dataclass of `options.option` fields.
     summary: What it does, for `--help`.
-    run: (config) -> exit status. Raises `ConfigError` at bad input.
+    run: (config) -> exit status. Raises `ConfigError` at bad input, and `UnreadableError` if
+      what it would go on from is damaged.
   """
   script = name.rpartition(".")[2]
   if {"-h", "--help"} & set(sys.argv[1:]):
@@ -62,7 +63,7 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     started = True
     try:
       status = run(OmegaConf.to_object(config))
-    except options.ConfigError as error:
+    except (options.ConfigError, files.UnreadableError) as error:
       print(f"error: {error}", file=sys.stderr)
       status = BAD_INPUT
     except KeyboardInterrupt:

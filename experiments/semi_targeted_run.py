@@ -80,7 +80,7 @@ def _converge(
   weights = keras_state.initial_weights(setup.compiled.model_fn, config.seed)
   clients = [federation.initial_client(config.seed, i) for i in range(config.num_clients)]
   server = federation.initial_server(weights, config.seed)
-  progress = federated_run.restore(checkpoints, server, clients)
+  progress = loop.restore(checkpoints, server, clients)
   losses = []
   if progress.rounds:
     metrics = table.read("metrics")

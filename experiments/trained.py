@@ -17,11 +17,11 @@ def read(model: tf.keras.Model, folder: pathlib.Path, name: str) -> None:
   """Sets a model's weights to those that were written.
 
   Raises:
-    ValueError: If they cannot be read, or are another model's.
+    UnreadableError: If they cannot be read, or are another model's.
   """
   path = folder / f"{name}.npz"
   try:
     arrays = files.read_npz(path)
     model.set_weights([arrays[f"w{i:03d}"] for i in range(len(arrays))])
   except (KeyError, ValueError) as error:
-    raise ValueError(f"start_from: {path} cannot be read: {error}") from error
+    raise files.UnreadableError(f"start_from: {path} cannot be read: {error}") from error

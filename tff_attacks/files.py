@@ -8,6 +8,10 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 
+class UnreadableError(ValueError):
+  """What was saved cannot be read again; the message names it."""
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """A path to write to; the file takes the place of `path` if the block ends without an error."""
@@ -37,7 +41,7 @@ def read_npz(
     names: Of the arrays that are wanted; those that are missing are left out. None is all.
 
   Raises:
-    ValueError: If it cannot be read.
+    UnreadableError: If it cannot be read.
   """
   try:
     with np.load(path, allow_pickle=False) as arrays:
@@ -45,4 +49,4 @@ def read_npz(
   except Exception as error:
     # NumPy and zipfile raise a different type for each way a file can be damaged.
     reason = str(error).partition("\n")[0] or type(error).__name__
-    raise ValueError(f"{path} is not a readable .npz file: {reason}") from error
+    raise UnreadableError(f"{path} is not a readable .npz file: {reason}") from error

@@ -228,6 +228,19 @@ def test_damaged_weights_are_refused(finished, tmp_path):
   assert "model_mlp.npz cannot be read" in result.stderr
 
 
+def test_a_training_whose_checkpoint_is_damaged_does_not_go_on(finished, tmp_path):
+  folder = tmp_path / "damaged"
+  shutil.copytree(finished[0], folder)
+  (folder / "model_mlp.npz").unlink()
+  (checkpoint,) = folder.glob("checkpoints/model_mlp/*.data*")
+  checkpoint.write_bytes(b"no weights")
+  result = run(f"resume={folder}")
+  assert result.returncode == 2
+  (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+  assert line.endswith("remove its folder to train anew")
+  assert "Traceback" not in result.stderr
+
+
 def scores_of(hits, stack, gradient="true_label", **changes):
   count = len(hits)
   columns = {

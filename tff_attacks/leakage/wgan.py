@@ -43,7 +43,8 @@ def train(
     watch: (step, the critic's estimate of the Wasserstein distance), called after every step.
 
   Raises:
-    ValueError: If there are fewer images than a batch has, or the checkpoint is unreadable.
+    ValueError: If there are fewer images than a batch has.
+    UnreadableError: If the checkpoint cannot be read.
   """
   if len(images) < BATCH_SIZE:
     raise ValueError(f"A generator needs {BATCH_SIZE} images to be trained on, not {len(images)}.")

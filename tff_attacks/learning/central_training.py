@@ -48,7 +48,7 @@ def train(
     watch: (step, its loss), called after every step.
 
   Raises:
-    ValueError: If the checkpoint cannot be read.
+    UnreadableError: If the checkpoint cannot be read.
   """
   warm_up = max(int(_WARM_UP * steps), 1)
   schedule = tf.keras.optimizers.schedules.CosineDecay(

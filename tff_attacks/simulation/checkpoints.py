@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_attacks import files
+
 _KEEP = 3
 
 
@@ -20,6 +22,7 @@ class Checkpoints:
 
   def __init__(self, folder: str | os.PathLike[str]):
     """Opens, or creates, the folder; only one process may."""
+    self._folder = folder
     for left in pathlib.Path(folder).glob("round_*_temp*"):  # By a process that was killed.
       shutil.rmtree(left)
     self._manager = tff.program.FileProgramStateManager(
@@ -45,7 +48,7 @@ class Checkpoints:
       None if nothing was ever saved.
 
     Raises:
-      ValueError: If there are checkpoints, but none of them can be read.
+      UnreadableError: If there are checkpoints, but none of them can be read.
     """
     versions = asyncio.run(self._manager.get_versions()) or []
     for version in reversed(versions):
@@ -56,7 +59,9 @@ class Checkpoints:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         logging.warning("Checkpoint of round %d is unreadable: %s", version, reason)
     if versions:
-      raise ValueError(f"none of the checkpoints of rounds {versions} can be read")
+      raise files.UnreadableError(
+        f"{self._folder}: none of the checkpoints of rounds {versions} can be read"
+      )
     return None
 
   def _load(self, version: int, template: Any) -> Any:
@@ -67,7 +72,7 @@ def restore_variables(manager: tf.train.CheckpointManager) -> None:
   """Restores the newest checkpoint of a training outside of any federation, if there is one.
 
   Raises:
-    ValueError: If it cannot be read.
+    UnreadableError: If it cannot be read.
   """
   newest = manager.latest_checkpoint
   try:
@@ -75,7 +80,7 @@ def restore_variables(manager: tf.train.CheckpointManager) -> None:
   except Exception as error:
     # A part of the variables may be restored, and training from there would be another one.
     reason = str(error).partition("\n")[0]
-    raise ValueError(
+    raise files.UnreadableError(
       f"{newest} cannot be read ({reason}); remove its folder to train anew"
     ) from error
 

@@ -61,7 +61,7 @@ def restore(
   """Returns the newest saved progress, or the start if nothing is saved.
 
   Raises:
-    ValueError: If there are checkpoints, but none of them can be read.
+    UnreadableError: If there are checkpoints, but none of them can be read.
   """
   latest = checkpoints.restore_latest((server, clients))
   if latest is None:

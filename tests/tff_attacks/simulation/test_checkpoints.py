@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tff_attacks import files
 from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.simulation import checkpoints as checkpoints_lib
 
@@ -79,7 +80,7 @@ def test_a_state_of_another_shape_is_not_taken(tmp_path):
   checkpoints = checkpoints_lib.Checkpoints(tmp_path)
   checkpoints.save(state(1), 1)
   other = ServerState([np.zeros([5, 5], np.float32)], (), np.int32(0), np.float32(0)), []
-  with pytest.raises(ValueError, match="none of the checkpoints"):
+  with pytest.raises(files.UnreadableError, match="none of the checkpoints"):
     checkpoints.restore_latest(other)
   assert checkpoints.restore_latest(state(0))[1] == 1  # It is still there.
 
