@@ -4,8 +4,10 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+  import numpy as np
 
 
 class UnreadableError(ValueError):
@@ -33,7 +35,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def read_npz(
   path: str | os.PathLike[str], names: Collection[str] | None = None
-) -> dict[str, np.ndarray]:
+) -> "dict[str, np.ndarray]":
   """Reads arrays of a file by name, without unpickling anything.
 
   Args:
@@ -43,6 +45,8 @@ def read_npz(
   Raises:
     UnreadableError: If it cannot be read.
   """
+  import numpy as np  # Help and most bad input need not wait for it.
+
   try:
     with np.load(path, allow_pickle=False) as arrays:
       return {name: arrays[name] for name in arrays if names is None or name in names}

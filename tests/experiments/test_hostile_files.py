@@ -158,7 +158,8 @@ def test_checkpoints_of_a_central_training(content, bomb, tmp_path):
   whole = path.read_bytes()
   half = whole[: len(whole) // 2]
   path.write_bytes({"nothing": b"", "pickle": pickle.dumps(bomb), "half": half}[content])
-  with pytest.raises(files.UnreadableError, match=r"cannot be read .* remove its folder"):
+  message = r"cannot be read .* remove its folder to train anew"
+  with pytest.raises(files.UnreadableError, match=message):
     train(4)
 
 
