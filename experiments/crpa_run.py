@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from experiments import crpa_setup, federated_run, judging, published
@@ -96,6 +97,7 @@ class Observer:
       "average_attack_accuracy": classification.average_attack_accuracy(history),
       "attack_accuracy_ema": classification.exponential_moving_average(history)[-1],
       **self._setup.privacy.epsilon(len(history)),
+      "update_norm": float(np.mean([client.update_norm for client in clients])),
       **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
     }
 
@@ -136,6 +138,7 @@ class Observer:
       "round": config.rounds - 1,
       "best_test_accuracy": metrics["test_accuracy"].max(),
       "best_attack_accuracy": metrics["attack_accuracy"].max(),
+      "diverged_round": _first(~np.isfinite(metrics["test_loss"])),
       "seconds_per_round": float(metrics["seconds"].median()),
       "seed": config.seed,
       "published_average_attack_accuracy": published.average_attack_accuracy(config),
@@ -162,9 +165,19 @@ class Observer:
     return sentence(self._config, self._setup.split, summary)
 
 
+def _first(rounds: pd.Series) -> int | None:
+  """Number, from 1, of the first round of which something is true; None if there is none."""
+  return int(rounds.idxmax()) + 1 if rounds.any() else None
+
+
 def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
   """What happened, in one sentence."""
   source, target = config.reconstruct, config.poison
+  if summary["diverged_round"]:
+    return (
+      f"The global model diverged in round {summary['diverged_round']}: its loss is no finite "
+      "number, and nothing is measured from there on."
+    )
   value = summary.get("published_average_attack_accuracy")
   theirs = "" if value is None else f", in the study {value:.2f}"
   called = (

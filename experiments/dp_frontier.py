@@ -21,7 +21,7 @@ NOISY = ("microbatches", "records", "clients")
 class FrontierConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.dp_frontier`."""
 
-  noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 2.0, 4.0], "Sizes of the noise.", above=0)
+  noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 4.0, 8.0], "Sizes of the noise.", above=0)
   settings: list[str] = option(list(NOISY), "Where the noise is added.", choices=NOISY)
   combinations: str | None = option(None, "As in experiments.distributions.")
 

@@ -1,5 +1,6 @@
 """The run of the semi-targeted attacks: federation, convergence, rounds and measurements."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,44 +138,40 @@ class Observer:
     """Measures the global model, and what the server took from whom."""
     loss, confusion = self._setup.compiled.evaluate(server.weights)
     self._confusion = confusion
-    malicious = [i for i in outcome.cohort if i in self._malicious]
-    if malicious:
-      chosen = np.array([np.asarray(clients[i].attack.targets)[0] for i in malicious])
-      self._targets = {
-        source: most_frequent(chosen[:, source], target) for source, target in self._targets.items()
-      }
-    norms = {
-      name: float(np.mean([float(clients[i].update_norm) for i in who])) if who else np.nan
-      for name, who in (
-        ("honest_norm", [i for i in outcome.cohort if i not in self._malicious]),
-        ("malicious_norm", malicious),
-      )
+    malicious = np.array([i in self._malicious for i in outcome.cohort])
+    norms = np.array([float(clients[i].update_norm) for i in outcome.cohort])
+    chosen = {
+      source: [
+        int(np.asarray(clients[i].attack.targets)[0, source]) if i in self._malicious else NO_TARGET
+        for i in outcome.cohort
+      ]
+      for source in self._targets
+    }
+    self._targets = {
+      source: most_frequent(np.array(chosen[source]), target)
+      for source, target in self._targets.items()
+    }
+    self._clients = {
+      "client": list(outcome.cohort),
+      "malicious": malicious.tolist(),
+      "update_norm": norms.tolist(),
+      **{f"target_{source}": taken for source, taken in chosen.items()},
     }
     return {
       "test_loss": loss,
       "test_accuracy": classification.accuracy(confusion),
       **accuracies(confusion, self._targets, self._num_classes),
-      "malicious_clients": len(malicious),
-      **norms,
-      **self._rejected(outcome),
-    }
-
-  def _rejected(self, outcome) -> dict[str, int]:
-    """Whom the server refused, or a robust rule did not keep."""
-    not_finite = {"not_finite": int(outcome.measurements["not_finite"])}
-    if "kept" not in outcome.measurements:
-      return not_finite
-    kept = np.asarray(outcome.measurements["kept"])
-    malicious = np.array([i in self._malicious for i in outcome.cohort])
-    return {
-      "rejected_honest": int((~kept & ~malicious).sum()),
-      "rejected_malicious": int((~kept & malicious).sum()),
-      **not_finite,
+      "malicious_clients": int(malicious.sum()),
+      "honest_norm": _mean(norms[~malicious]),
+      "malicious_norm": _mean(norms[malicious]),
+      **_rejected(outcome, malicious),
     }
 
   def on_round(self, round_number, server, clients, metrics) -> None:
-    """Writes the round's metrics."""
+    """Writes the round's metrics, and a list a column of those who took part."""
     del server, clients
+    as_text = {name: json.dumps(values) for name, values in self._clients.items()}
+    self._results.release("clients", as_text, round_number)
     self._results.release("confusion", {"confusion": self._confusion}, round_number)
     self._results.release("metrics", metrics, round_number)
 
@@ -237,6 +234,23 @@ class Observer:
       f"{summary['best_ata']:.2f}, where the accuracy on other classes (MTA) was "
       f"{summary['its_mta']:.2f} ({before['mta']:.2f} before)."
     )
+
+
+def _mean(values: np.ndarray) -> float:
+  return float(values.mean()) if values.size else np.nan
+
+
+def _rejected(outcome: loop.Outcome, malicious: np.ndarray) -> dict[str, int]:
+  """Whom the server refused, or a robust rule did not keep."""
+  not_finite = {"not_finite": int(outcome.measurements["not_finite"])}
+  if "kept" not in outcome.measurements:
+    return not_finite
+  kept = np.asarray(outcome.measurements["kept"])
+  return {
+    "rejected_honest": int((~kept & ~malicious).sum()),
+    "rejected_malicious": int((~kept & malicious).sum()),
+    **not_finite,
+  }
 
 
 def most_frequent(targets: np.ndarray, otherwise: int) -> int:

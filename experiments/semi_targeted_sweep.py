@@ -1,6 +1,8 @@
 """Tables I and II: attacks, targets, frequencies and defences from one converged model a seed."""
 
+import collections
 import dataclasses
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import program, sweep
-from experiments.options import ConfigError, option, shared
+from experiments.options import ConfigError, bad_input, option, shared
 from experiments.semi_targeted_config import (
   AGGREGATORS,
   ATTACKS,
@@ -25,8 +27,10 @@ SUMMARY = """\
 Runs semi-targeted attacks from the converged model of each seed: every attack, with every target \
 if it does not choose its own, at every frequency, against every aggregator, and no attack at all. \
 Writes summary.csv (a row a run) and tables.md: the highest ATA and its MTA beside the published \
-ones, how often ADA's target is the best one, and attack against defence.
+ones, how often ADA's target is the best one, and attack against defence; and draws them.
 It can be stopped at any time and goes on with resume=<folder>."""
+
+_COUNTS = ("rejected_honest", "rejected_malicious", "not_finite")
 
 VARIES = ("attack", "target", "attacking_frequency", "aggregator", "start_from")
 
@@ -51,41 +55,59 @@ def plan(config: SemiTargetedSweepConfig) -> list[Run]:
   """For each seed a run without attack, and all others from where it converged.
 
   Raises:
-    ConfigError: If a target is a source.
+    ConfigError: If a target is a source, or an aggregator's guarantee would not hold.
   """
   classes = range(datasets.NUM_CLASSES[config.dataset])
   targets = config.targets or [label for label in classes if label not in config.sources]
   if set(targets) & set(config.sources):
     raise ConfigError("targets: a source class is among them")
+  _check_aggregators(config)
   runs = []
   for seed in range(config.seed, config.seed + config.repetitions):
     base = f"none-mean-seed{seed}"
-    options = shared(config, SemiTargetedConfig) | {
+    common = shared(config, SemiTargetedConfig) | {
       "seed": seed, "start_from": None, "target": targets[0],
     }  # fmt: skip
-    nothing = SemiTargetedConfig(**options | {"attack": "none", "aggregator": "mean"})
+    nothing = _config(common, attack="none", aggregator="mean")
     runs.append(Run(base, "none", nothing, control=base))
     for aggregator in config.aggregators:
       control = f"none-{aggregator}-seed{seed}"
       if control != base:
-        defended = dataclasses.replace(nothing, aggregator=aggregator)
+        defended = _config(common, attack="none", aggregator=aggregator)
         runs.append(Run(control, "none", defended, control=control, after=base))
       for attack in config.attacks:
         for target in targets if needs_target(attack) else targets[:1]:
           for frequency in config.frequencies:
             named = f"-target{target}" if needs_target(attack) else ""
             name = f"{attack}{named}-frequency{frequency:g}-{aggregator}-seed{seed}"
-            one = SemiTargetedConfig(
-              **options
-              | {
-                "attack": attack,
-                "target": target,
-                "attacking_frequency": frequency,
-                "aggregator": aggregator,
-              }
-            )
+            one = _config(
+              common, attack=attack, target=target, attacking_frequency=frequency,
+              aggregator=aggregator,
+            )  # fmt: skip
             runs.append(Run(name, attack, one, control=control, after=base))
   return runs
+
+
+def _config(common: dict[str, Any], **options: Any) -> SemiTargetedConfig:
+  """A run's configuration; what belongs to one attack or defence is given to that alone."""
+  options = common | options
+  if options["attack"] != "model_replacement":
+    options["boost"] = None
+  if options["aggregator"] != "dp":
+    options["noise_multiplier"] = 0.0
+  return SemiTargetedConfig(**options)
+
+
+def _check_aggregators(config: SemiTargetedSweepConfig) -> None:
+  if config.aggregators == ["mean"]:
+    return
+  # TensorFlow takes seconds to import.
+  from tff_attacks.learning import aggregation
+
+  server = aggregation.Assumptions(config.clients_per_round, config.byzantine, config.norm_bound)
+  for aggregator in config.aggregators:
+    with bad_input():
+      aggregation.build_aggregator(aggregator, server)
 
 
 def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:
@@ -93,6 +115,7 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
   config = one.config
   summary = json.loads((folder / "summary.json").read_text())
   metrics = pd.read_csv(folder / "metrics.csv")
+  clients = pd.read_csv(folder / "clients.csv")
   return {
     "run": one.name,
     "control": one.control,
@@ -107,28 +130,39 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "its_mta": summary["its_mta"],
     "best_mta": summary["best_mta"],
     "its_targets": json.dumps(list(summary["its_targets"].values())),
-    "targets_chosen": json.dumps([targets_taken(metrics, source) for source in config.sources]),
+    "choices": json.dumps([choices(clients, source) for source in config.sources]),
     "best_max_ata": summary["best_max_ata"],
+    "ata_before": summary["before_attack"]["ata"],
+    "mta_before": summary["before_attack"]["mta"],
     "last_ata": summary["ata"],
     "test_accuracy": summary["test_accuracy"],
     "malicious_clients": summary["malicious_clients_in_all"],
-    **{name: metrics[name].sum() for name in metrics if name.startswith("rejected")},
+    "honest_norm": metrics["honest_norm"].mean(),
+    "malicious_norm": metrics["malicious_norm"].mean(),
+    **{name: metrics[name].sum() for name in metrics if name in _COUNTS},
     "converged": summary["converged"],
     "rounds_before_attack": summary["rounds_before_attack"],
   }
 
 
-def targets_taken(metrics: pd.DataFrame, source: int) -> list[int]:
-  """The distinct targets for a source class, over the rounds in which an adversary took part."""
-  taken = metrics.loc[metrics["malicious_clients"] > 0, f"target_{source}"]
-  return sorted(set(taken.astype(int)) - {NO_TARGET})
+def choices(clients: pd.DataFrame, source: int) -> dict[int, int]:
+  """How often a compromised client took which target for a source class.
+
+  Args:
+    clients: A run's `clients.csv`.
+    source: The class.
+  """
+  taken = itertools.chain.from_iterable(map(json.loads, clients[f"target_{source}"]))
+  return dict(collections.Counter(target for target in taken if target != NO_TARGET))
 
 
 def report(config: SemiTargetedSweepConfig, folder: pathlib.Path) -> None:
   """Writes and says the tables."""
   from experiments import semi_targeted_tables
+  from tff_attacks.plots import semi_targeted_sweep as sweep_plots
 
   summary = pd.read_csv(folder / "summary.csv", float_precision="round_trip")
+  sweep_plots.draw_all(summary, folder)
   text = "\n".join(semi_targeted_tables.describe(summary, config.sources))
   files.write_text(folder / "tables.md", text)
   print(text)

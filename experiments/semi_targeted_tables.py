@@ -8,6 +8,7 @@ import pandas as pd
 from experiments.published import markdown
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "semi_targeted.csv"
+_CELL = ["attack", "frequency"]
 
 
 def describe(summary: pd.DataFrame, sources: list[int]) -> list[str]:
@@ -19,115 +20,195 @@ def describe(summary: pd.DataFrame, sources: list[int]) -> list[str]:
   """
   attacked = summary[summary["attack"] != "none"]
   nothing = summary[summary["attack"] == "none"]
+  published = _published(summary["dataset"].iloc[0], sources)
   lines = [f"# Semi-targeted attacks on {summary['dataset'].iloc[0]}, source {sources}", ""]
   for aggregator, runs in attacked.groupby("aggregator", sort=False):
-    lines += [f"## {aggregator}: highest ATA and its MTA", "", *_frequencies(runs, sources), ""]
-    agreement = chosen_and_best(runs)
-    if not agreement.empty:
-      lines += ["ADA's target beside the one with the highest ATA:", "", *_agreement(agreement), ""]
+    # The paper's server takes the mean.
+    theirs = published if aggregator == "mean" else published[:0]
+    lines += [f"## {aggregator}: highest ATA", "", *_frequencies(runs, theirs), ""]
+    if runs["target"].nunique() > 1:
+      lines += ["Highest ATA by target:", "", *_by_target(runs), ""]
+    if not (compared := advantages(runs, theirs)).empty:
+      lines += ["ADA's ATA over the mean of the targets:", "", *_advantages(compared), ""]
+    if not (agreement := chosen_and_best(runs)).empty:
+      lines += ["ADA's choices beside the target with the highest ATA:", ""]
+      lines += [*_agreement(agreement), ""]
   lines += ["## Without any attack", "", *_nothing(nothing), ""]
   if attacked["aggregator"].nunique() > 1:
-    lines += ["## Attack against defence: highest ATA / MTA there", "", *_matrix(attacked), ""]
+    lines += [f"## Attack against defence, frequency {attacked['frequency'].max():g}", ""]
+    lines += ["Highest ATA (of several targets, of the best one) / MTA there; without any attack,"]
+    lines += ["highest max-ATA / highest MTA.", "", *_matrix(attacked, nothing), ""]
   return lines
+
+
+def _published(dataset: str, sources: list[int]) -> pd.DataFrame:
+  """The paper's ATA and MTA by attack and frequency; they are of source class 2."""
+  values = pd.read_csv(_REFERENCE)
+  values = values[(values["dataset"] == dataset) & (sources == [2])]
+  return values.set_index(_CELL)[["ata", "mta"]]
 
 
 def _over_targets(runs: pd.DataFrame) -> pd.DataFrame:
   """Mean over the targets of each attack, frequency and seed, and the best target's."""
-  groups = runs.groupby(["attack", "frequency", "seed"], sort=False)
-  return groups.agg(
-    targets=("best_ata", "size"), ata=("best_ata", "mean"), mta=("its_mta", "mean"),
-    best=("best_ata", "max"),
+  return runs.groupby([*_CELL, "seed"], sort=False).agg(
+    targets=("best_ata", "size"), ata=("best_ata", "mean"), best=("best_ata", "max"),
+    max_ata=("best_max_ata", "max"), mta=("its_mta", "mean"), best_mta=("best_mta", "mean"),
   )  # fmt: skip
 
 
-def _frequencies(runs: pd.DataFrame, sources: list[int]) -> list[str]:
-  published = pd.read_csv(_REFERENCE).set_index(["dataset", "attack", "frequency"])
+def _frequencies(runs: pd.DataFrame, published: pd.DataFrame) -> list[str]:
   rows = []
-  for (attack, frequency), seeds in _over_targets(runs).groupby(
-    level=["attack", "frequency"], sort=False
-  ):
-    key = (runs["dataset"].iloc[0], attack, frequency)
-    theirs = published.loc[key] if key in published.index and sources == [2] else None
+  for cell, seeds in _over_targets(runs).groupby(level=_CELL, sort=False):
+    theirs = published.reindex([cell]).iloc[0]
+    columns = ("ata", "best", "max_ata", "mta", "best_mta")
     rows.append(
       (
-        attack.replace("_", " "),
-        f"{frequency:g}",
-        seeds["targets"].iloc[0],
+        *_name(cell),
+        " to ".join(str(n) for n in sorted(set(seeds["targets"]))),
         len(seeds),
-        _spread(seeds["ata"]),
-        _spread(seeds["best"]),
-        _spread(seeds["mta"]),
-        *("" if theirs is None else f"{theirs[name]:.3f}" for name in ("ata", "mta")),
+        *(_spread(seeds[column]) for column in columns),
+        *("" if pd.isna(value) else f"{value:.3f}" for value in theirs),
       )
     )
   head = ("attack", "frequency", "targets", "seeds", "ATA, mean of the targets",
-          "ATA, best target", "MTA", "published ATA", "published MTA")  # fmt: skip
+          "ATA, best target", "max-ATA", "MTA there", "highest MTA", "published ATA",
+          "published highest MTA")  # fmt: skip
   return markdown(head, rows)
 
 
+def _by_target(runs: pd.DataFrame) -> list[str]:
+  given = runs.dropna(subset=["target"])
+  targets = sorted(given["target"].astype(int).unique())
+  rows = []
+  for cell, some in given.groupby(_CELL, sort=False):
+    by_target = some.groupby("target")["best_ata"]
+    rows.append([*_name(cell), *(_spread(by_target.get_group(t)) for t in targets)])
+  return markdown(("attack", "frequency", *targets), rows)
+
+
+def advantages(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+  """For each kind of ADA, frequency and other attack how many times the ATA ADA has.
+
+  Args:
+    runs: With one aggregator.
+    published: The paper's values.
+
+  Returns:
+    Columns attack, frequency, other, ratio (a list, a value a seed), published (NaN: none).
+  """
+  ata = _over_targets(runs)["ata"]
+  by_seed = ata.unstack("seed")
+  rows = []
+  for attack, frequency in by_seed.index:
+    for other in ("label_flipping", "train_and_scale"):
+      if attack.startswith("ada") and (other, frequency) in by_seed.index:
+        ratio = by_seed.loc[(attack, frequency)] / by_seed.loc[(other, frequency)]
+        theirs = published["ata"].reindex([(attack, frequency), (other, frequency)])
+        rows.append((attack, frequency, other, ratio.dropna(), theirs.iloc[0] / theirs.iloc[1]))
+  return pd.DataFrame(rows, columns=[*_CELL, "other", "ratio", "published"])
+
+
+def _advantages(compared: pd.DataFrame) -> list[str]:
+  rows = [
+    (
+      *_name((one.attack, one.frequency)), one.other.replace("_", " "), _spread(one.ratio, 2),
+      "" if pd.isna(one.published) else f"{one.published:.2f}",
+    )
+    for one in compared.itertuples()
+  ]  # fmt: skip
+  return markdown(("attack", "frequency", "over", "times, of the same seed", "published"), rows)
+
+
 def chosen_and_best(runs: pd.DataFrame) -> pd.DataFrame:
-  """For each run of ADA its targets, and the one that train-and-scale did best with.
+  """For each run of ADA its choices, and the target that train-and-scale did best with.
 
   Args:
     runs: With one source class and one aggregator; train-and-scale with several targets.
 
   Returns:
-    Columns attack, frequency, seed, chosen (list), best; empty if that cannot be told.
+    Columns attack, frequency, seed, choices (target -> how often), best, agreed (share of the
+    choices that are the best target), rank (their mean rank among the targets, 1 is the best),
+    lost (ATA of the best target - mean ATA of the choices, both of train-and-scale). Without a
+    choice the last three are not numbers. Empty if that cannot be told.
   """
   fixed = runs[runs["attack"] == "train_and_scale"]
   rows = []
   for one in runs[runs["attack"].str.startswith("ada")].to_dict("records"):
     same = fixed[(fixed["frequency"] == one["frequency"]) & (fixed["seed"] == one["seed"])]
-    chosen = json.loads(one["targets_chosen"])
-    if len(same) > 1 and len(chosen) == 1:
-      best = int(same.loc[same["best_ata"].idxmax(), "target"])
-      names = {name: one[name] for name in ("attack", "frequency", "seed")}
-      rows.append(names | {"chosen": chosen[0], "best": best})
+    by_source = json.loads(one["choices"])
+    if len(same) < 2 or len(by_source) != 1:
+      continue
+    ata = same.set_index(same["target"].astype(int))["best_ata"]
+    choices = {int(target): count for target, count in by_source[0].items()}
+    shares = pd.Series(choices, dtype=float).reindex(ata.index, fill_value=0.0)
+    shares /= shares.sum() or float("nan")
+    rows.append(
+      {name: one[name] for name in (*_CELL, "seed")}
+      | {
+        "choices": choices,
+        "best": int(ata.idxmax()),
+        "agreed": shares[ata.idxmax()],
+        "rank": (shares * ata.rank(ascending=False)).sum(skipna=False),
+        "lost": (shares * (ata.max() - ata)).sum(skipna=False),
+      }
+    )
   return pd.DataFrame(rows)
 
 
 def _agreement(agreement: pd.DataFrame) -> list[str]:
-  rows = [
-    (
-      one["attack"].replace("_", " "), f"{one['frequency']:g}", one["seed"],
-      ", ".join(map(str, one["chosen"])) or "never drawn", one["best"],
-      "yes" if one["chosen"] == [one["best"]] else "no",
-    )
-    for one in agreement.to_dict("records")
-  ]  # fmt: skip
-  agreed = sum(row[-1] == "yes" for row in rows)
-  head = ("attack", "frequency", "seed", "chosen", "best", "the same")
-  return [*markdown(head, rows), "", f"The same in {agreed} of {len(rows)} runs."]
+  rows = []
+  for cell, seeds in agreement.groupby(_CELL, sort=False):
+    chosen = [
+      " ".join(f"{target} ({count})" for target, count in sorted(choices.items())) or "never drawn"
+      for choices in seeds["choices"]
+    ]
+    known = seeds.dropna(subset=["agreed"])
+    rows.append(
+      (*_name(cell), "; ".join(chosen), "; ".join(map(str, seeds["best"])),
+       *(_spread(known[name]) for name in ("agreed", "rank", "lost")))
+    )  # fmt: skip
+  head = ("attack", "frequency", "chosen (how often), a seed each", "best, a seed each",
+          "share of the choices that are the best", "mean rank of the choices",
+          "ATA lost by the choices")  # fmt: skip
+  return markdown(head, rows)
 
 
 def _nothing(runs: pd.DataFrame) -> list[str]:
+  columns = ("best_max_ata", "best_mta", "test_accuracy")
   rows = [
-    (aggregator, _spread(seeds["best_max_ata"]), _spread(seeds["test_accuracy"]))
+    (aggregator, *(_spread(seeds[column]) for column in columns))
     for aggregator, seeds in runs.groupby("aggregator", sort=False)
   ]
-  return markdown(("aggregator", "highest max-ATA", "test accuracy at the end"), rows)
+  return markdown(
+    ("aggregator", "highest max-ATA", "highest MTA", "test accuracy at the end"), rows
+  )
 
 
-def _matrix(attacked: pd.DataFrame) -> list[str]:
+def _matrix(attacked: pd.DataFrame, nothing: pd.DataFrame) -> list[str]:
   """At the highest frequency, the best target of each attack."""
   runs = attacked[attacked["frequency"] == attacked["frequency"].max()]
   best = runs.loc[runs.groupby(["attack", "aggregator", "seed"])["best_ata"].idxmax().dropna()]
-  cells = best.groupby(["attack", "aggregator"])[["best_ata", "its_mta"]].mean()
-  aggregators = list(dict.fromkeys(attacked["aggregator"]))
-  cells = cells.reindex(pd.MultiIndex.from_product([attacked["attack"].unique(), aggregators]))
-  rows = []
-  for attack in dict.fromkeys(attacked["attack"]):
-    found = [
-      cells.loc[attack, name] if (attack, name) in cells.index else None for name in aggregators
-    ]
-    rows.append(
-      [attack.replace("_", " ")]
-      + ["" if c is None else f"{c['best_ata']:.2f} / {c['its_mta']:.2f}" for c in found]
-    )
-  return markdown(("attack", *aggregators), rows)
+  without = nothing.assign(best_ata=nothing["best_max_ata"], its_mta=nothing["best_mta"])
+  cells = {
+    key: f"{_spread(seeds['best_ata'], 2)} / {seeds['its_mta'].mean():.2f}"
+    for key, seeds in pd.concat([without, best]).groupby(["attack", "aggregator"])
+  }
+  attacks = ["none", *attacked["attack"].unique()]
+  rows = [
+    (aggregator, *(cells.get((attack, aggregator), "") for attack in attacks))
+    for aggregator in attacked["aggregator"].unique()
+  ]
+  return markdown(("aggregator", *(attack.replace("_", " ") for attack in attacks)), rows)
 
 
-def _spread(values: pd.Series) -> str:
+def _name(cell: tuple[str, float]) -> tuple[str, str]:
+  attack, frequency = cell
+  return attack.replace("_", " "), f"{frequency:g}"
+
+
+def _spread(values: pd.Series, digits: int = 3) -> str:
+  if values.empty:
+    return ""
   if len(values) < 2:
-    return f"{values.mean():.3f}"
-  return f"{values.mean():.3f} +/- {values.std():.3f}"
+    return f"{values.mean():.{digits}f}"
+  return f"{values.mean():.{digits}f} +/- {values.std():.{digits}f}"

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import tqdm
 from hydra.core.hydra_config import HydraConfig
@@ -188,12 +189,16 @@ def _prepare(
       own = dataclasses.replace(own, start_from=str(_run_folder(folder, one.after).resolve()))
     files.write_text(path / "config.yaml", OmegaConf.to_yaml(own))
     files.write_text(path / program.EXPERIMENT, script)
-  names = [one.name for one in unfinished]
-  size = min(config.chunk, -(-len(names) // config.jobs))
-  chunks = [names[start : start + size] for start in range(0, len(names), size)]
+  chunks = _chunks([one.name for one in unfinished], config)
   path = folder / f"chunks_{len(list(folder.glob('chunks_*.json'))) + 1}.json"
   files.write_text(path, json.dumps({"script": script, "chunks": chunks}, indent=1))
   return path
+
+
+def _chunks(names: Sequence[str], config: LaunchOptions) -> list[list[str]]:
+  """Chunks of about equal size, as many for each job: none runs on when the others are done."""
+  turns = -(-len(names) // (config.chunk * config.jobs))
+  return [part.tolist() for part in np.array_split(names, min(turns * config.jobs, len(names)))]
 
 
 def _command(config: LaunchOptions, folder: pathlib.Path, chunks: pathlib.Path) -> list[str]:

@@ -60,6 +60,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 `sgd` is its optimizer alone, and the clipped ones clip and add no noise."""
 
 
+_LATE = 20
+"""Rounds at the end: a single one may be anywhere in the federation's swing."""
+
+
 def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
   """Reads the pairs of a config, such as `4-9`, or lists all of its dataset.
 
@@ -159,6 +163,8 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "test_accuracy": summary["test_accuracy"],
     "best_test_accuracy": summary["best_test_accuracy"],
     "mean_test_accuracy": metrics["test_accuracy"].mean(),
+    "late_test_accuracy": metrics["test_accuracy"].tail(_LATE).mean(),
+    "diverged_round": summary["diverged_round"],
   }
   if control is not None:
     row["no_attack"] = _average_attack_accuracy(control, config.reconstruct, config.poison)

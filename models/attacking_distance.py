@@ -9,7 +9,7 @@ def classifier(
   """The global model, with 2x2 max pooling after each convolution.
 
   The paper names neither padding nor pooling: there is no padding here, and pooling leaves
-  1/25 of the weights and a tenth of the time of `unpooled`.
+  1/21 of the weights and a tenth of the time of `unpooled`.
 
   Args:
     image_shape: Height, width and channels.

@@ -17,7 +17,8 @@ def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
       rows.append(
         {"dataset": "mnist", "attack": "crpa", "reconstruct": g, "poison": t, "seed": seed,
          "average_attack_accuracy": value + rng.normal(scale=0.01), "no_attack": rng.uniform(),
-         "mean_test_accuracy": 0.9, "recognised": 0.5, "correlation": 0.5}
+         "mean_test_accuracy": 0.9, "recognised": 0.5, "recognised_noise": 0.1,
+         "correlation": 0.5, "other_correlation": 0.3}
       )  # fmt: skip
   sweep_folder, folder = tmp_path / "sweep", tmp_path / "compare"
   sweep_folder.mkdir()
@@ -39,14 +40,16 @@ def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
   )
   assert "| without T = 0, (3, 0) and (0, 1) | 80 |" in text
   assert "| the choice of classes matters | held | 3 pairs, 2 seeds" in text
-  assert "| 0.9 | 0.5 | 0.5 | 0.51 |" in text  # 4 -> 9, and what was published.
+  assert "| 0.9 | 0.5 | 0.1 | 0.5 | 0.3 | 0.51 |" in text  # 4 -> 9, and what was published.
   assert "| privacy stops the attack | not tested |" in text
 
 
 def private_runs():
   """Noise for batches stops all, noise for records stops nothing."""
   for setting, noise, aaa, recognised in (
-    ("none", np.nan, 0.5, 0.9), ("microbatches", 0.3, 0.02, 0.0), ("records", 0.3, 0.4, 0.8),
+    ("none", np.nan, 0.5, 0.9), ("sgd", np.nan, np.nan, np.nan),
+    ("microbatches_clipped", 0.0, 0.03, 0.1), ("microbatches", 0.3, 0.02, 0.0),
+    ("records", 0.3, 0.4, 0.8),
   ):  # fmt: skip
     for alpha in (0.0, 10.0):
       for seed in (0, 1):
@@ -55,6 +58,7 @@ def private_runs():
           "alpha": alpha, "setting": setting, "noise_multiplier": noise,
           "average_attack_accuracy": aaa, "no_attack": 0.01, "mean_test_accuracy": 0.6 + alpha / 40,
           "recognised": recognised, "recognised_noise": 0.3, "correlation": 0.5,
+          "other_correlation": 0.4, "late_test_accuracy": 0.7, "epsilon": 455.0 if noise else noise,
         }  # fmt: skip
 
 
@@ -66,10 +70,17 @@ def test_compare_says_which_privacy_stops_what(tmp_path):
   result = run("compare", f"differential_privacy={sweep_folder}", f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   text = (folder / "compare.md").read_text()
-  assert "| privacy as published stops the poisoning (AAA below 0.1) | held | at most 0.02" in text
+  assert (
+    "| privacy as published stops the poisoning (AAA below 0.1) | held | AAA at most 0.020 " in text
+  )
+  beside = "(4 → 9, alpha = 0; clipped alone 0.030, without privacy 0.500, without attack 0.010) |"
+  assert beside in text
   assert "| privacy of each record stops the poisoning (AAA below 0.1) | **not held** |" in text
-  assert "or by chance) | **not held** | at most 80% recognised (4 → 9, alpha" in text
-  assert "| 4 | 9 | 0.0 | microbatches | 2 | 0.02 |" in text
+  assert "like another class) | **not held** | recognised at most 80% (4 → 9, alpha = 0;" in text
+  assert "| 4 | 9 | 0.0 | microbatches | 455.0 | 2 | 0 | 0.02 |" in text
+  assert "| 4 | 9 | 0.0 | sgd |  | 2 | 2 |  |" in text  # It diverged.
+  # The study's own pairs are there, too.
+  assert "| 8 | 4 | 0.0 | microbatches |" in text
   assert "| 0.5 | 0.053 |" in text  # What the study printed.
   assert "| published, microbatches | 0.45 | 0.89 |" in text
 

@@ -173,6 +173,19 @@ def test_a_finished_run_resumes_to_itself(finished):
 
 
 @pytest.mark.slow
+def test_a_model_that_diverges_is_said_so(tmp_path):
+  result = crpa(*SHORT, "optimizer=sgd", "learning_rate=1e6", f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  assert "The global model diverged in round " in result.stdout
+  metrics = pd.read_csv(tmp_path / "metrics.csv")
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  first = summary["diverged_round"] - 1
+  assert metrics["attack_accuracy"][:first].notna().all()
+  assert metrics[["attack_accuracy", "test_accuracy"]][first:].isna().all(axis=None)
+  assert summary["average_attack_accuracy"] is None
+  assert summary["reconstruction"]["recognised"] is None
+
+
 def test_a_private_run_resumes_to_the_same_noise(tmp_path):
   """The noise of the server comes from its state."""
   private = ["privacy=clients", "clipping=adaptive", "noise_multiplier=0.5", "rounds=4"]

@@ -230,9 +230,12 @@ def test_the_sentence_is_true(changes, started, recognised, held, expected):
   summary = dict.fromkeys(names, 0.9) | {
     "attack_started": started,
     "reconstruction": quality,
+    "diverged_round": None,
   }
   split = partition.Split(table, adversaries=[2], draws=1)
   assert crpa_run.sentence(config(**changes), split, summary).startswith(expected)
+  diverged = crpa_run.sentence(config(**changes), split, summary | {"diverged_round": 6})
+  assert diverged.startswith("The global model diverged in round 6")
 
 
 def test_shards_have_a_fit_adversary():

@@ -52,6 +52,15 @@ def test_leaves_its_results(finished):
   # ADA chooses another class than the source, once a compromised client is there.
   chosen = metrics["target_2"][metrics["malicious_clients"].cumsum() > 0]
   assert not chosen.isin([-1, 2]).any()
+  clients = pd.read_csv(folder / "clients.csv")
+  for (_, row), (_, who) in zip(metrics.iterrows(), clients.iterrows(), strict=True):
+    malicious, norms = json.loads(who["malicious"]), json.loads(who["update_norm"])
+    assert len(json.loads(who["client"])) == len(malicious) == len(norms) == 4
+    assert sum(malicious) == row["malicious_clients"]
+    if not all(malicious):
+      assert np.mean(np.array(norms)[~np.array(malicious)]) == pytest.approx(row["honest_norm"])
+    # Who is compromised has a target, and nobody else.
+    assert [target != -1 for target in json.loads(who["target_2"])] == malicious
   for name in ("accuracies", "norms", "features"):
     Image.open(folder / "images" / f"{name}.png").verify()
 

@@ -1,7 +1,10 @@
 """The sweep of semi-targeted attacks: its plan, its tables, and a small one as a user runs it."""
 
+import json
+
 import pandas as pd
 import pytest
+from PIL import Image
 
 from experiments import semi_targeted_sweep, semi_targeted_tables
 from experiments.options import ConfigError
@@ -47,44 +50,76 @@ def test_a_source_is_no_target():
     plan(targets=[2, 3])
 
 
-def test_targets_taken_are_distinct_and_of_the_rounds_with_an_adversary():
-  metrics = pd.DataFrame(
-    {"malicious_clients": [0, 1, 2, 1, 0, 1], "target_2": [-1, -1, 7, 7, 5, 3]}
-  )
-  assert semi_targeted_sweep.targets_taken(metrics, 2) == [3, 7]
-  assert semi_targeted_sweep.targets_taken(metrics[:2], 2) == []
+def test_choices_are_counted_by_client():
+  clients = pd.DataFrame({"target_2": ["[-1, -1]", "[7, -1]", "[3, 7]", "[-1, 7]"]})
+  assert semi_targeted_sweep.choices(clients, 2) == {7: 3, 3: 1}
+  assert semi_targeted_sweep.choices(clients[:1], 2) == {}
+
+
+def test_options_of_one_attack_or_defence_go_to_it_alone():
+  runs = plan(
+    attacks=["ada_full", "model_replacement"], targets=[7], frequencies=[0.1], repetitions=1,
+    aggregators=["mean", "dp"], boost=5.0, noise_multiplier=1.0,
+  )  # fmt: skip
+  for one in runs:
+    check(one.config)
+    assert one.config.boost == (5.0 if one.attack == "model_replacement" else None)
+    assert one.config.noise_multiplier == (1.0 if one.config.aggregator == "dp" else 0.0)
+  assert {one.config.aggregator for one in runs} == {"mean", "dp"}
+
+
+def test_a_defence_needs_enough_clients():
+  with pytest.raises(ConfigError, match="aggregator: bulyan needs 11 clients in a round if 2 may"):
+    plan(aggregators=["mean", "bulyan"], clients_per_round=10, byzantine=2)
 
 
 def rows():
-  """Train-and-scale does best with 7; ADA takes 7 with seed 0, and 3 with seed 1."""
-  common = {"dataset": "mnist", "frequency": 0.05, "its_mta": 0.98, "best_max_ata": 0.1,
-            "test_accuracy": 0.97}  # fmt: skip
+  """Train-and-scale does best with 7; ADA takes 7 with seed 0, and mostly 3 with seed 1."""
+  common = {"dataset": "mnist", "frequency": 0.05, "its_mta": 0.98, "best_mta": 0.985,
+            "best_max_ata": 0.1, "test_accuracy": 0.97}  # fmt: skip
   for aggregator, factor in (("mean", 1.0), ("krum", 0.1)):
     for seed in (0, 1):
       yield common | {"attack": "none", "aggregator": aggregator, "seed": seed}
       for target, ata in ((3, 0.2), (7, 0.6)):
         yield common | {
           "attack": "train_and_scale", "aggregator": aggregator, "seed": seed, "target": target,
-          "best_ata": factor * ata, "targets_chosen": f"[[{target}]]",
+          "best_ata": factor * ata, "choices": json.dumps([{target: 4}]),
         }  # fmt: skip
       yield common | {
         "attack": "ada_full", "aggregator": aggregator, "seed": seed, "best_ata": factor * 0.5,
-        "targets_chosen": "[[7]]" if seed == 0 else "[[3]]",
+        "choices": '[{"7": 4}]' if seed == 0 else '[{"3": 3, "7": 1}]',
       }  # fmt: skip
 
 
 def test_tables_stand_beside_the_published_values():
   text = "\n".join(semi_targeted_tables.describe(pd.DataFrame(rows()), [2]))
-  row = "| train and scale | 0.05 | 2 | 2 | 0.400 +/- 0.000 | 0.600 +/- 0.000 | 0.980 +/- 0.000 |"
-  assert f"{row} 0.191 | 0.990 |" in text
+  row = "| train and scale | 0.05 | 2 | 2 | 0.400 +/- 0.000 | 0.600 +/- 0.000 | 0.100 +/- 0.000 |"
+  assert f"{row} 0.980 +/- 0.000 | 0.985 +/- 0.000 | 0.191 | 0.990 |" in text
   assert "| ada full | 0.05 | 1 | 2 | 0.500 +/- 0.000 |" in text
   assert "| 0.832 | 0.989 |" in text
-  assert "| ada full | 0.05 | 0 | 7 | 7 | yes |" in text
-  assert "| ada full | 0.05 | 1 | 3 | 7 | no |" in text
-  assert "The same in 1 of 2 runs." in text
-  assert "| train and scale | 0.60 / 0.98 | 0.06 / 0.98 |" in text
-  # The published tables are of source class 2.
+  assert "| train and scale | 0.05 | 0.200 +/- 0.000 | 0.600 +/- 0.000 |" in text  # By target.
+  # 0.5 over the mean of 0.2 and 0.6; 0.832 over 0.191.
+  assert "| ada full | 0.05 | train and scale | 1.25 +/- 0.00 | 4.36 |" in text
+  # All choices of seed 0 are the best target, and one in four of seed 1; the others lose 0.4.
+  assert (
+    "| ada full | 0.05 | 7 (4); 3 (3) 7 (1) | 7; 7 | 0.625 +/- 0.530 | 1.375 +/- 0.530 |" in text
+  )
+  assert "| 0.150 +/- 0.212 |" in text
+  assert "| mean | 0.10 +/- 0.00 / 0.98 | 0.60 +/- 0.00 / 0.98 |" in text
+  assert "| krum | 0.10 +/- 0.00 / 0.98 | 0.06 +/- 0.00 / 0.98 |" in text
+  # The published tables are of source class 2, and of the mean.
+  assert text.count("0.191") == 1
   assert "0.191" not in "\n".join(semi_targeted_tables.describe(pd.DataFrame(rows()), [1]))
+
+
+def test_an_adversary_that_was_never_drawn_has_made_no_choice():
+  some = pd.DataFrame(rows())
+  some.loc[(some["attack"] == "ada_full") & (some["seed"] == 1), "choices"] = "[{}]"
+  found = semi_targeted_tables.chosen_and_best(some[some["aggregator"] == "mean"])
+  assert found["agreed"].tolist()[0] == 1
+  assert found[["agreed", "rank", "lost"]].iloc[1].isna().all()
+  text = "\n".join(semi_targeted_tables.describe(some, [2]))
+  assert "| ada full | 0.05 | 7 (4); never drawn | 7; 7 | 1.000 | 1.000 | 0.000 |" in text
 
 
 @pytest.mark.slow
@@ -92,14 +127,18 @@ def test_a_sweep(tmp_path):
   result = programs.run(
     "semi_targeted_sweep", "preset=quick", "num_clients=6", "samples_per_client=60",
     "clients_per_round=5", "converge_rounds=3", "rounds=3",
-    "attacks=[train_and_scale,ada_full]", "targets=[3]", "frequencies=[0.5]",
+    "attacks=[train_and_scale,ada_full]", "targets=[3,7]", "frequencies=[0.5]",
     "aggregators=[mean,coordinate_median]", "repetitions=1",
     f"output_dir={tmp_path}",
   )  # fmt: skip
   assert result.returncode == 0, result.stderr + (tmp_path / "log.txt").read_text()
-  assert "6 of 6 runs are complete" in result.stdout
+  assert "8 of 8 runs are complete" in result.stdout
   summary = pd.read_csv(tmp_path / "summary.csv")
-  assert sorted(summary["attack"]) == ["ada_full"] * 2 + ["none"] * 2 + ["train_and_scale"] * 2
+  assert sorted(summary["attack"]) == ["ada_full"] * 2 + ["none"] * 2 + ["train_and_scale"] * 4
+  for one in summary[summary["attack"] == "ada_full"].itertuples():
+    assert sum(json.loads(one.choices)[0].values()) == one.malicious_clients
+  for name in ("rounds", "norms", "targets"):
+    Image.open(tmp_path / "images" / f"{name}.png").verify()
   assert (summary["rounds_before_attack"] == 3).all()
   # Only the run without attack has converged by itself.
   folders = {path.parent.name for path in tmp_path.glob("runs/*/convergence")}
@@ -114,6 +153,7 @@ def test_a_sweep(tmp_path):
     (["targets=[2]"], "error: targets: a source class is among them"),
     (["frequencies=[0.01]"], "error: attacking_frequency: 0.01 of 20 clients is no whole number"),
     (["aggregators=[best]"], "error: aggregators: ['best'] is not allowed; allowed: one or more"),
+    (["aggregators=[krum]", "byzantine=2"], "error: aggregator: krum needs 7 clients in a round"),
   ],
 )
 def test_bad_input_ends_with_2_and_leaves_nothing(arguments, message, tmp_path):

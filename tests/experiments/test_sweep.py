@@ -1,5 +1,6 @@
 """Sweeps as a user runs them."""
 
+import itertools
 import json
 import os
 import shutil
@@ -109,6 +110,14 @@ def test_a_sweep_leaves_its_summary_and_figures(finished):
     if row.attack == "none":
       assert row.no_attack == row.average_attack_accuracy
   Image.open(folder / "images" / "combinations.png").verify()
+
+
+def test_every_job_gets_as_many_chunks(finished):
+  folder, _ = finished
+  chunks = json.loads((folder / "chunks_1.json").read_text())["chunks"]
+  assert [len(chunk) for chunk in chunks] == [2, 2, 1, 1]
+  names = sorted(itertools.chain.from_iterable(chunks))
+  assert names == sorted(path.name for path in (folder / "runs").iterdir())
 
 
 def test_aaa_without_attack_is_that_of_a_run_without_attack(finished, tmp_path):

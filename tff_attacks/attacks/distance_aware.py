@@ -8,10 +8,13 @@ under each assumed label, of source images alone (partial knowledge, FLAME).
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack, label_flipping, scaling
+
+_INFINITE = np.float64("inf")
 
 
 class Workspace(NamedTuple):
@@ -98,9 +101,11 @@ def gradient_norms(
     num_classes: C.
 
   Returns:
-    float32 `[C, C]`, row = class of the images, column = assumed label; infinite on the
+    float64 `[C, C]`, row = class of the images, column = assumed label; infinite on the
     diagonal and for a class without images.
   """
+  # A converged model is sure: the norms differ in digits that float32 does not have.
+  features, probabilities = tf.cast(features, tf.float64), tf.cast(probabilities, tf.float64)
 
   def norms(label):
     of_class = tf.equal(labels, label)
@@ -110,10 +115,10 @@ def gradient_norms(
     without = tf.reduce_sum(kernel**2, axis=0)
     with_label = tf.reduce_sum((kernel - tf.reduce_sum(own, axis=0)[:, tf.newaxis]) ** 2, axis=0)
     squares = tf.reduce_sum(without) - without + with_label
-    return tf.where(tf.reduce_any(of_class), tf.sqrt(squares[:num_classes]), float("inf"))
+    return tf.where(tf.reduce_any(of_class), tf.sqrt(squares[:num_classes]), _INFINITE)
 
-  found = tf.map_fn(norms, tf.range(num_classes), fn_output_signature=tf.float32)
-  return tf.where(_different(num_classes), found, float("inf"))
+  found = tf.map_fn(norms, tf.range(num_classes), fn_output_signature=tf.float64)
+  return tf.where(_different(num_classes), found, _INFINITE)
 
 
 def _different(num_classes):

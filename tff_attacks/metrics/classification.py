@@ -16,8 +16,16 @@ def read_confusion_matrices(path: pathlib.Path) -> np.ndarray:
 
 
 def accuracy(confusion: np.ndarray) -> float:
-  """The share of correct predictions; in `confusion`, row = true class, column = prediction."""
-  return float(np.trace(confusion) / confusion.sum())
+  """The share of correct predictions; in `confusion`, row = true class, column = prediction.
+
+  Without any prediction it is not a number, and so are all shares here.
+  """
+  return share(np.trace(confusion), confusion.sum())
+
+
+def share(part: int, whole: int) -> float:
+  """The quotient; of nothing it is not a number."""
+  return float(part / whole) if whole else float("nan")
 
 
 class MacroScores(NamedTuple):
@@ -60,7 +68,7 @@ def one_vs_rest_auc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, 
 def attack_accuracy(confusion: np.ndarray, reconstruct: int, poison: int) -> float:
   """The share of class-G test images that the model calls T (the CRPA study, 5.2)."""
   row = confusion[reconstruct]
-  return float(row[poison] / row.sum())
+  return share(row[poison], row.sum())
 
 
 def average_attack_accuracy(attack_accuracies: Sequence[float]) -> float:

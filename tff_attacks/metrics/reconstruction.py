@@ -50,8 +50,10 @@ def quality(
     sample: Real images of G (the first ones) used for distances.
 
   Returns:
-    The scores.
+    The scores; not numbers if the reconstructions are not.
   """
+  if not np.isfinite(generated).all():
+    return Quality(*[float("nan")] * len(Quality._fields))
   flat = _flatten(generated)
   real_flat = _flatten(real)
   correlations = class_correlations(flat, real_flat, labels)

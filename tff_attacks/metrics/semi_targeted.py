@@ -10,18 +10,20 @@ from collections.abc import Collection
 
 import numpy as np
 
+from tff_attacks.metrics import classification
+
 
 def main_task_accuracy(confusion: np.ndarray, sources: Collection[int]) -> float:
   """MTA: accuracy on the images of all classes but the sources (Eq. 3)."""
   others = [label for label in range(len(confusion)) if label not in sources]
-  return float(np.diag(confusion)[others].sum() / confusion[others].sum())
+  return classification.share(np.diag(confusion)[others].sum(), confusion[others].sum())
 
 
 def max_adversary_task_accuracy(
   confusion: np.ndarray, source: int, num_classes: int
 ) -> tuple[float, int]:
   """max-ATA: the highest ts-ATA over all other classes, and its class (Eq. 8)."""
-  shares = confusion[source, :num_classes] / confusion[source].sum()
-  shares[source] = -1
-  target = int(shares.argmax())
-  return float(shares[target]), target
+  counts = confusion[source, :num_classes].copy()
+  counts[source] = -1
+  target = int(counts.argmax())
+  return classification.attack_accuracy(confusion, source, target), target

@@ -55,6 +55,8 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
           color=study.GREYS[i % len(study.GREYS)], hatch=study.HATCHES[i % len(study.HATCHES)],
           edgecolor="black", capsize=2, label=_NAMES[kind],
         )  # fmt: skip
+        for x in at[rows[name].isna()]:
+          axis.text(x, 0, "diverged", rotation=90, ha="center", va="bottom", fontsize=7)
       axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
     axes[0, column].set(title=f"alpha = {alpha:g}")
     axes[-1, column].set(
@@ -68,7 +70,7 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     axis.set(ylabel=label, ylim=limits)
   axes[0, 0].plot([], [], "wD", markeredgecolor="black", label="without any attack")
   handles, labels = axes[0, 0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+  figure.legend(handles, labels, loc="outside lower center", ncols=5)
   figure.suptitle(f"{summary['dataset'].iloc[0]}: CRPA under differential privacy")
   save(figure, folder, "settings")
 
@@ -101,7 +103,9 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     for kind, style in (("none", "-"), ("sgd", "--")):
       free = attacked[attacked["setting"] == kind]
       if not free.empty:
-        axis.axhline(free[name].mean(), color="0.6", linestyle=style, label=_NAMES[kind])
+        level = free[name].mean()
+        label = _NAMES[kind] + (" (diverged)" if np.isnan(level) else "")
+        axis.axhline(level, color="0.6", linestyle=style, label=label)
     axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
   axes[1].plot([], [], "o", color="0.7", label="the same without any attack")
   axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -1,5 +1,6 @@
 """Figures of one semi-targeted attack, from its result files alone."""
 
+import json
 import pathlib
 
 import matplotlib.pyplot as plt
@@ -18,7 +19,7 @@ def draw_all(folder: pathlib.Path, sources: list[int]) -> None:
 
 
 def accuracies(folder: pathlib.Path) -> None:
-  """ATA and MTA per round (the ADA paper's Figure 3)."""
+  """ATA and MTA per round (as in the ADA paper's Figure 3)."""
   metrics = pd.read_csv(folder / "metrics.csv")
   rounds = metrics["round"] + 1
   figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -41,16 +42,26 @@ def accuracies(folder: pathlib.Path) -> None:
 
 
 def norms(folder: pathlib.Path) -> None:
-  """Norms of honest and malicious updates per round (the ADA paper's Figure 4)."""
-  metrics = pd.read_csv(folder / "metrics.csv")
-  rounds = metrics["round"] + 1
+  """Norms of honest and malicious updates per round (as in the ADA paper's Figure 4)."""
   figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-  axes.plot(rounds, metrics["honest_norm"], "k-", label="honest clients, mean")
-  axes.plot(rounds, metrics["malicious_norm"], "kx", label="compromised clients, mean")
-  axes.set(xlabel="round after convergence", ylabel="norm of the update", title="What clients sent")
+  client_norms(axes, folder)
+  axes.set(ylabel="norm of the update", title="What clients sent")
   axes.set_ylim(bottom=0)
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
   common.save(figure, folder / "images", "norms")
+
+
+def client_norms(axes, folder: pathlib.Path) -> None:
+  """The norm of every update per round; those that are not finite are not seen."""
+  clients = pd.read_csv(folder / "clients.csv")
+  columns = ["malicious", "update_norm"]
+  clients[columns] = clients[columns].map(json.loads)
+  clients = clients.explode(columns)
+  for malicious, style, label in ((False, "k.", "honest"), (True, "kx", "compromised")):
+    some = clients[clients["malicious"] == malicious]
+    size = 3 if not malicious else 7
+    axes.plot(some["round"] + 1, some["update_norm"], style, markersize=size, label=label)
+  axes.set(xlabel="round after convergence")
 
 
 def features(folder: pathlib.Path, sources: list[int]) -> None:

@@ -18,7 +18,7 @@ from tff_attacks.plots.common import grid, save
 AAA = "average_attack_accuracy"
 PAIR = ["reconstruct", "poison"]
 GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
-HATCHES = ("", "//", "..", "xx", "\\\\", "--")
+HATCHES = ("", "//", "..", "xx", "\\\\")  # As many as no other's multiple: 30 kinds of bars.
 
 
 def read(folder: pathlib.Path) -> pd.DataFrame:
@@ -35,13 +35,16 @@ def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
   groups = summary[summary["attack"] != "none"].groupby(by, sort=False, dropna=False)
   return groups.agg(
     runs=(AAA, "size"),
+    diverged=(AAA, lambda aaa: aaa.isna().sum()),
     aaa=(AAA, "mean"),
     aaa_std=(AAA, "std"),
     no_attack=("no_attack", "mean"),
     no_attack_std=("no_attack", "std"),
     test_accuracy=("mean_test_accuracy", "mean"),
     recognised=("recognised", "mean"),
+    recognised_noise=("recognised_noise", "mean"),
     correlation=("correlation", "mean"),
+    other_correlation=("other_correlation", "mean"),
   ).round(3)
 
 

@@ -31,7 +31,7 @@ class Checkpoints:
 
   def save(self, state: Any, completed_rounds: int) -> None:
     """Saves a state in place of any other of that round; old ones are removed."""
-    if completed_rounds in (asyncio.run(self._manager.get_versions()) or []):
+    if completed_rounds in self._versions():
       asyncio.run(self._manager._remove(completed_rounds))
     asyncio.run(self._manager.save(_pack(state), completed_rounds))
     gc.collect()  # A SavedModel holds its arrays in reference cycles.
@@ -50,7 +50,7 @@ class Checkpoints:
     Raises:
       UnreadableError: If there are checkpoints, but none of them can be read.
     """
-    versions = asyncio.run(self._manager.get_versions()) or []
+    versions = self._versions()
     for version in reversed(versions):
       try:
         return self._load(version, template), version
@@ -63,6 +63,14 @@ class Checkpoints:
         f"{self._folder}: none of the checkpoints of rounds {versions} can be read"
       )
     return None
+
+  def keep_newest(self) -> None:
+    """Removes all but the newest state, when nothing can go wrong any more."""
+    for version in self._versions()[:-1]:
+      asyncio.run(self._manager._remove(version))
+
+  def _versions(self) -> list[int]:
+    return asyncio.run(self._manager.get_versions()) or []
 
   def _load(self, version: int, template: Any) -> Any:
     return _unpack(asyncio.run(self._manager.load(version, 0)), template)

@@ -18,7 +18,8 @@ class Evaluation(NamedTuple):
 
   Attributes:
     loss: Mean cross-entropy.
-    confusion: int `[outputs, outputs]`, row = true class, column = prediction.
+    confusion: int `[outputs, outputs]`, row = true class, column = prediction; an image for which
+      the outputs are not finite numbers has none: of a model that diverged it is all zeros.
   """
 
   loss: float
@@ -56,7 +57,10 @@ def build_evaluation(
       truth = labels[start : start + _BATCH]
       outputs = model(images[start : start + _BATCH], training=False)
       total_loss += loss_fn(truth, outputs) * tf.cast(tf.size(truth), tf.float32)
-      confusion += tf.math.confusion_matrix(truth, tf.argmax(outputs, axis=1), classes)
+      known = tf.reduce_all(tf.math.is_finite(outputs), axis=1)
+      confusion += tf.math.confusion_matrix(
+        truth, tf.argmax(outputs, axis=1), classes, tf.cast(known, tf.int32)
+      )
     return total_loss / tf.cast(tf.size(labels), tf.float32), confusion
 
   def evaluate(weights: ModelWeights) -> Evaluation:

@@ -27,6 +27,9 @@ def test_max_adversary_task_accuracy_is_over_the_other_classes():
   best = max((0, 1, 3, 4), key=lambda target: shares[target])
   found = semi_targeted.max_adversary_task_accuracy(matrix, 2, 5)
   assert found == (pytest.approx(shares[best]), best)
+  nothing = semi_targeted.max_adversary_task_accuracy(np.zeros([5, 5], int), 2, 5)
+  assert np.isnan(nothing[0])
+  assert np.isnan(semi_targeted.main_task_accuracy(np.zeros([5, 5], int), [2]))
   # An output that is no class, as for generated images, is no target.
   matrix = np.pad(matrix, [(0, 1), (0, 1)])
   matrix[2, 5] = 10_000

@@ -22,6 +22,7 @@ def summary(settings, noises, alphas=(0.0,)):
          "setting": setting, "reconstruct": g, "poison": t, "alpha": alpha, "seed": seed,
          "average_attack_accuracy": rng.uniform(), "no_attack": rng.uniform() / 10,
          "mean_test_accuracy": rng.uniform(), "recognised": 0.5, "correlation": rng.uniform(),
+         "recognised_noise": 0.1, "other_correlation": 0.2,
          "noise_multiplier": noise, "epsilon": 10 / noise if noise else np.nan}
       )  # fmt: skip
   return pd.DataFrame(rows)
@@ -44,6 +45,15 @@ def test_settings_draws_each_mean(monkeypatch, tmp_path):
     expected = sorted(means.xs([0.0, 10.0][i % 2], level="alpha")[name])
     np.testing.assert_allclose(heights, expected)
   Image.open(tmp_path / "settings.png").verify()
+
+
+def test_what_diverged_is_named(monkeypatch, tmp_path):
+  runs = summary(("none", "sgd"), ())
+  names = ["average_attack_accuracy", "mean_test_accuracy", "correlation"]
+  runs.loc[runs["setting"] == "sgd", names] = np.nan
+  figure = axes_of(monkeypatch, privacy.settings, runs, tmp_path)
+  for axis in figure.axes:
+    assert [text.get_text() for text in axis.texts] == ["diverged"] * len(PAIRS)
 
 
 def test_frontier_draws_accuracy_and_aaa_over_epsilon(monkeypatch, tmp_path):

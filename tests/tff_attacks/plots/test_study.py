@@ -20,6 +20,7 @@ def summary(attacks=("crpa",), alphas=(0.0,), pairs=((0, 1), (1, 0), (2, 1)), se
       "adversary_holds": "[0, 7, 3]",
       "average_attack_accuracy": rng.uniform(), "no_attack": rng.uniform() / 10,
       "mean_test_accuracy": 0.8, "recognised": 0.5, "correlation": 0.4,
+      "recognised_noise": 0.1, "other_correlation": 0.2,
     }
     for attack, alpha, (g, t), seed in itertools.product(attacks, alphas, pairs, seeds)
   ]  # fmt: skip

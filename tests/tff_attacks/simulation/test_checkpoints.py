@@ -55,6 +55,16 @@ def test_keeps_the_newest_three(tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["round_4", "round_5", "round_6"]
 
 
+def test_keeps_the_newest_alone_in_the_end(tmp_path):
+  checkpoints = checkpoints_lib.Checkpoints(tmp_path)
+  checkpoints.keep_newest()
+  for version in (1, 2, 7):
+    checkpoints.save(state(version), version)
+  checkpoints.keep_newest()
+  assert [path.name for path in tmp_path.iterdir()] == ["round_7"]
+  assert checkpoints.restore_latest(state(0))[1] == 7
+
+
 def test_saving_a_round_again_changes_nothing(tmp_path):
   checkpoints = checkpoints_lib.Checkpoints(tmp_path)
   checkpoints.save(state(1), 1)

@@ -1,0 +1,106 @@
+"""Figures of many semi-targeted attacks beside each other, from a sweep's result files alone."""
+
+import json
+import pathlib
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from tff_attacks.plots import common, semi_targeted
+
+_STYLES = {
+  "label_flipping": {"color": "0.6", "linestyle": "-"},
+  "train_and_scale": {"color": "0.6", "linestyle": "--"},
+  "model_replacement": {"color": "0.6", "linestyle": ":"},
+  "ada_full": {"color": "0", "linestyle": "-"},
+  "ada_partial": {"color": "0", "linestyle": "--"},
+}
+
+
+def draw_all(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """Draws the figures of a sweep into its `images/`, of its first aggregator alone."""
+  attacked = summary[summary["attack"] != "none"]
+  runs = attacked[attacked["aggregator"] == attacked["aggregator"].iloc[0]]
+  rounds(runs[runs["frequency"] == runs["frequency"].max()], folder)
+  norms(runs[runs["frequency"] == runs["frequency"].max()], folder)
+  targets(runs, folder)
+
+
+def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
+  """ATA and MTA per round, means over targets and seeds (the ADA paper's Figure 3).
+
+  Args:
+    runs: Of one frequency and one aggregator, a row each.
+    folder: The sweep's.
+  """
+  figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+  for attack, some in runs.groupby("attack", sort=False):
+    metrics = pd.concat([pd.read_csv(folder / "runs" / run / "metrics.csv") for run in some["run"]])
+    means = metrics.groupby("round")[["ata", "mta"]].mean()
+    for axis, column in zip(axes, means, strict=True):
+      axis.plot(means.index + 1, means[column], label=attack.replace("_", " "), **_STYLES[attack])
+  axes[0].set(ylabel="ATA: share of source images called the target", ylim=(-0.02, 1.02))
+  axes[1].set(ylabel="MTA: accuracy on other classes")
+  for axis in axes:
+    axis.set(xlabel="round after convergence")
+  axes[0].legend()
+  figure.suptitle(
+    f"{_setting(runs)}: {runs['frequency'].iloc[0]:.0%} of the clients compromised, "
+    f"means over targets and {runs['seed'].nunique()} seed(s)"
+  )
+  common.save(figure, folder / "images", "rounds")
+
+
+def norms(runs: pd.DataFrame, folder: pathlib.Path) -> None:
+  """Norms of updates with and without scaling, a run each (the ADA paper's Figure 4)."""
+  shown = runs[runs["attack"].isin(["label_flipping", "train_and_scale"])]
+  shown = shown.drop_duplicates("attack")
+  if shown.empty:
+    return
+  figure, axes = plt.subplots(
+    1, len(shown), figsize=(6 * len(shown), 4.5), sharey=True, squeeze=False, layout="constrained"
+  )
+  for axis, one in zip(axes[0], shown.to_dict("records"), strict=True):
+    semi_targeted.client_norms(axis, folder / "runs" / one["run"])
+    axis.set(title=f"{one['attack'].replace('_', ' ')}, target {one['target']:g}")
+  axes[0, 0].set(ylabel="norm of the update")
+  axes[0, 0].set_ylim(bottom=0)
+  axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+  figure.suptitle(f"{_setting(runs)}: what clients sent, seed {shown['seed'].iloc[0]}")
+  common.save(figure, folder / "images", "norms")
+
+
+def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
+  """How far train-and-scale gets with each target, and how often ADA chooses it."""
+  fixed = runs[runs["attack"] == "train_and_scale"]
+  if fixed["target"].nunique() < 2 or any(len(json.loads(c)) != 1 for c in runs["choices"]):
+    return
+  frequencies = sorted(fixed["frequency"].unique())
+  figure, axes = plt.subplots(
+    2, len(frequencies), figsize=(4.5 * len(frequencies), 6), sharex=True, sharey="row",
+    squeeze=False, layout="constrained",
+  )  # fmt: skip
+  labels = sorted(fixed["target"].astype(int).unique())
+  for (upper, lower), frequency in zip(axes.T, frequencies, strict=True):
+    by_target = fixed[fixed["frequency"] == frequency].groupby("target")["best_ata"]
+    upper.bar(range(len(labels)), by_target.mean(), yerr=by_target.std(), color="0.7", capsize=3)
+    upper.set(title=f"{frequency:.0%} of the clients compromised", ylim=(0, 1))
+    for i, attack in enumerate(("ada_full", "ada_partial")):
+      some = runs[(runs["attack"] == attack) & (runs["frequency"] == frequency)]
+      counts = pd.DataFrame([json.loads(text)[0] for text in some["choices"]]).sum()
+      counts = counts.reindex([str(label) for label in labels], fill_value=0)
+      lower.bar(
+        [x + 0.4 * i - 0.2 for x in range(len(labels))], counts / max(counts.sum(), 1), 0.4,
+        color=("0.2", "0.6")[i], label=attack.replace("_", " "),
+      )  # fmt: skip
+    lower.set(xlabel="target", xticks=range(len(labels)), xticklabels=labels, ylim=(0, 1))
+  axes[0, 0].set(ylabel="highest ATA, train and scale")
+  axes[1, 0].set(ylabel="share of ADA's choices")
+  axes[1, 0].legend()
+  figure.suptitle(f"{_setting(runs)}: which target is best, and which ADA takes")
+  common.save(figure, folder / "images", "targets")
+
+
+def _setting(runs: pd.DataFrame) -> str:
+  one = runs.iloc[0]
+  return f"{one['dataset']}, source {one['sources']}, {one['aggregator']}"
