@@ -167,10 +167,11 @@ def _control(scores: pd.DataFrame) -> list[str]:
 
 def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[str]:
   """What other models call the same reconstructions."""
-  true = scores[scores["gradient"] == "true_label"]
   rows = []
-  for setting, found in true.groupby(metrics.SETTING, sort=False):
+  for setting, both in scores.groupby(metrics.SETTING, sort=False):
     stack, variation, tensors = setting
+    found = both[both["gradient"] == "true_label"]
+    wrong = both[both["gradient"] == "wrong_label"]
     for name in config.transfer:
       rates = metrics.rates(found[f"{name}_hits"].to_numpy(), stack)
       rows.append(
@@ -183,15 +184,20 @@ def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[
           f"{found[f'{name}_image'].mean():.0%}",
           f"{found['hits'].sum() / (stack * len(found)):.0%}",
           _interval(rates.copies, *rates.copies_interval),
+          f"{found[f'{name}_noise'].mean():.0%}",
+          "" if wrong.empty else f"{wrong[f'{name}_hits'].sum() / (stack * len(wrong)):.0%}",
         )
       )
   head = (
-    "other model", "test accuracy", "stack", "TV", "tensors", "the images", "target", "other model"
+    "other model", "test accuracy", "stack", "TV", "tensors", "the images", "target", "other model",
+    "of noise", "wrong label",
   )  # fmt: skip
   return [
     *markdown(head, rows),
     "",
     "Share called by the true label: of the images by the other model, of their reconstructions by "
-    "the target and by the other model. The paper, with faces: 5% (FaceNet), 0% (ResNet-50), 0% "
+    "the target and by the other model. Of noise: what images like those where the search starts "
+    "reach with the other model; wrong label: what reconstructions from that label's gradient "
+    "reach with that label. The paper, with faces: 5% (FaceNet), 0% (ResNet-50), 0% "
     "(SE-ResNet-50).",
   ]

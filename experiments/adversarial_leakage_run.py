@@ -55,13 +55,13 @@ class Asked(NamedTuple):
     models: By name.
     target: The name of the one whose gradients leak.
     called: By name what each calls the test images, int `[n]`.
-    noise: float `[C]`, the share of noise that the target takes for each class.
+    noise: By name float `[C]`, the share of noise that each takes for each class.
   """
 
   models: dict[str, tf.keras.Model]
   target: str
   called: dict[str, np.ndarray]
-  noise: np.ndarray
+  noise: dict[str, np.ndarray]
 
 
 def run(config: AdversarialLeakageConfig, setup: Setup, results: Results) -> int:
@@ -96,7 +96,7 @@ def _ask(config, setup: Setup, results: Results) -> Asked:
     name: adversarial_leakage_setup.train(config, setup, name, results) for name in setup.networks
   }
   called = {name: classify(model, setup.dataset.test.images) for name, model in models.items()}
-  noise = _calls_of_noise(config, models[config.model], setup.dataset)
+  noise = {n: _calls_of_noise(config, model, setup.dataset) for n, model in models.items()}
   return Asked(models, config.model, called, noise)
 
 
@@ -126,11 +126,11 @@ def _attacks(config, setup: Setup) -> dict[tuple[float, str], leakage.Reconstruc
   }
 
 
-def _calls_of_noise(config, target: tf.keras.Model, dataset: Dataset) -> np.ndarray:
-  """Share of noise, where searches start, that the target takes for each class."""
+def _calls_of_noise(config, model: tf.keras.Model, dataset: Dataset) -> np.ndarray:
+  """Share of noise, where searches start, that a model takes for each class."""
   shape = [_NOISE, *dataset.image_shape]
   noise = np.random.default_rng(config.seed).standard_normal(shape).astype(np.float32)
-  calls = classify(target, np.clip(noise, -1, 1) if config.box else noise)
+  calls = classify(model, np.clip(noise, -1, 1) if config.box else noise)
   return np.bincount(calls, minlength=dataset.num_classes) / _NOISE
 
 
@@ -160,7 +160,8 @@ def _invert(
     "true": test.labels[attempt.image],
     "called": called.pop(asked.target),
     "label": label,
-    "noise": asked.noise[label],
+    "noise": asked.noise[asked.target][label],
+    **{f"{name}_noise": asked.noise[name][label] for name in called},
     **{f"{name}_image": int(call == label) for name, call in called.items()},
   }
   started = time.monotonic()

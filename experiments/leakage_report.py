@@ -23,12 +23,13 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     agreement: Whether it is said if the paper found the same.
   """
   rows = [
-    _cell(attack, model, setting, runs, agreement)
-    for (attack, model, setting), runs in _grouped(summary)
+    _cell(attack, model, setting, partition, runs, agreement)
+    for (attack, model, setting, partition), runs in _grouped(summary)
   ]
   head = (
-    "attack", "model", "setting", "runs", "images", "PSNR", "of a guess", "SSIM", "of a guess",
-    "correlation", "identified", "of a guess", "labels right", "seconds", "the paper", "agreed",
+    "attack", "model", "setting", "partition", "runs", "images", "PSNR", "of a guess", "SSIM",
+    "of a guess", "correlation", "identified", "of a guess", "labels right", "seconds", "the paper",
+    "agreed",
   )  # fmt: skip
   agreed = [row[-1] for row in rows if row[-1] in ("yes", "no")]
   return [
@@ -36,7 +37,7 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "",
     *markdown(head, rows),
     "",
-    "Means over clients, seeds and partitions, of PSNR with the standard deviation over runs; "
+    "Means over clients and seeds, of PSNR with the standard deviation over seeds; "
     "images are those found of those that there are. A guess is the better one of a random image "
     "of the class and the mean image, matched and scored in the same way. Identified: nearer to "
     "its own image than to any other of its class, among the client's and the test images."
@@ -45,19 +46,20 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
 
 
 def _grouped(summary: pd.DataFrame):
-  return summary.groupby(["attack", "model", "setting"], sort=False)
+  return summary.groupby(["attack", "model", "setting", "partition"], sort=False)
 
 
 def _cell(
-  attack: str, model: str, setting: str, runs: pd.DataFrame, agreement: bool
+  attack: str, model: str, setting: str, partition: str, runs: pd.DataFrame, agreement: bool
 ) -> tuple[str, ...]:
   finding, agreed = _paper(attack, setting, runs)
   agreed = agreed if agreement else ""
   done = runs.dropna(subset="psnr") if "psnr" in runs else runs[:0]
-  head = (attack.replace("_", " "), model, setting.replace("_", " "))
+  head = (attack.replace("_", " "), model, setting.replace("_", " "), partition)
   if done.empty:
-    reason = f"not run: {runs['not_run'].iloc[0]}"
-    return (*head, str(len(runs)), reason, *[""] * 9, finding, "")
+    failed = runs["failed"].dropna() if "failed" in runs else runs[:0]
+    reason = f"not run: {runs['not_run'].iloc[0]}" if failed.empty else f"failed: {failed.iloc[0]}"
+    return (*head, str(len(runs)), reason, *[""] * 9, finding, agreed)
   mean = done.select_dtypes("number").mean()
   spread = f" ± {done['psnr'].std():.1f}" if len(done) > 1 else ""
   labels = mean.get("label_accuracy", np.nan)
@@ -85,10 +87,11 @@ def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
   if (attack, setting) not in published.index:
     return "", ""
   theirs = published.loc[(attack, setting)]
-  not_run = "identified" not in runs or runs["identified"].isna().all()
-  if np.isnan(theirs["recognisable"]) or not_run:
+  names = ["identified", "psnr", "guess_psnr", "mean_psnr", "failed"]
+  runs = runs.reindex(columns=names).dropna(subset=["identified", "failed"], how="all")
+  if np.isnan(theirs["recognisable"]) or runs.empty:
     return theirs["finding"], ""
-  mean = runs[["identified", "psnr", "guess_psnr", "mean_psnr"]].mean()
+  mean = runs[names[:-1]].astype(float).mean()
   better = mean["psnr"] > max(mean["guess_psnr"], mean["mean_psnr"])
-  recognisable = better and mean["identified"] >= _RECOVERED
+  recognisable = better and mean["identified"] >= _RECOVERED  # Neither if all of them failed.
   return theirs["finding"], "yes" if recognisable == bool(theirs["recognisable"]) else "no"

@@ -22,6 +22,8 @@ from tff_attacks.simulation import results as results_lib
 
 _SECONDS = 1.0
 """Between two looks at the images while they are searched for."""
+_SECONDS_TO_PROJECT = 10.0
+"""Of searching before it is said how long it would take: a machine may stand still for a moment."""
 
 
 def run(config: LeakageConfig, setup: Setup, runtime: Runtime, results: results_lib.Results) -> int:
@@ -45,15 +47,10 @@ def run(config: LeakageConfig, setup: Setup, runtime: Runtime, results: results_
 
 
 class _TooLongError(Exception):
-  """A search that would take longer than it may.
-
-  Attributes:
-    seconds: That it would take.
-  """
+  """A search that would take longer than it may."""
 
   def __init__(self, seconds: float):
     super().__init__(f"it would take {seconds / 60:.0f} minutes")
-    self.seconds = seconds
 
 
 class Observer:
@@ -92,11 +89,16 @@ class Observer:
     if generator is not None and auxiliary is not None:
       leakage_generator.train(config, generator, auxiliary, self._results)
     for victim in range(config.victims):
-      if victim not in self._results.read("scores")["round"].tolist():
-        with loop.deferred_interrupt() as interrupted:
-          self._attack(progress, victim, interrupted)
-        if interrupted:
-          raise KeyboardInterrupt
+      scores = self._results.read("scores")
+      if victim in scores["round"].tolist():
+        continue
+      if "not_run" in scores and scores["not_run"].notna().any():  # Nor would this one be.
+        self._results.release("scores", {"not_run": scores["not_run"].dropna().iloc[0]}, victim)
+        continue
+      with loop.deferred_interrupt() as interrupted:
+        self._attack(progress, victim, interrupted)
+      if interrupted:
+        raise KeyboardInterrupt
     scores = self._results.read("scores")
     loss, confusion = self._evaluate(progress.server.weights)
     return {
@@ -104,7 +106,7 @@ class Observer:
       "test_loss": loss,
       "test_accuracy": classification.accuracy(confusion),
       **scores.drop(columns="round").mean(numeric_only=True).to_dict(),
-      **({"not_run": scores["not_run"].dropna().iloc[0]} if "not_run" in scores else {}),
+      **{name: scores[name].dropna().iloc[0] for name in ("not_run", "failed") if name in scores},
       "seed": config.seed,
     }
 
@@ -126,9 +128,11 @@ class Observer:
       with tqdm.tqdm(total=leakage_attacks.search_steps(config), unit="step") as bar:
         watch = _watch(bar, data.images, interrupted, config.max_minutes)
         found = setup.attack(observation, seed, watch)
-    except (_TooLongError, ValueError) as error:  # A client may have diverged.
-      seconds = getattr(error, "seconds", time.monotonic() - start)
-      self._results.release("scores", {"seconds": seconds, "not_run": str(error)}, victim)
+    except _TooLongError as error:
+      self._results.release("scores", {"not_run": str(error)}, victim)
+      return
+    except ValueError as error:  # A client may have diverged.
+      self._results.release("scores", {"failed": str(error)}, victim)
       return
     seconds = time.monotonic() - start
     compared = metrics.compare(found.images, data, setup.dataset.test, seed, found.any_scale)
@@ -151,7 +155,9 @@ class Observer:
     if not config.victims:
       return f"Test accuracy after {summary['rounds']} rounds: {summary['test_accuracy']:.3f}."
     if "psnr" not in summary:
-      return f"Not run: {summary['not_run']}."
+      return f"Not run: {summary['not_run']}." if "not_run" in summary else (
+        f"Failed: {summary['failed']}."
+      )  # fmt: skip
     seen = "gradient of a batch" if config.mode == "gradient" else "update of a client"
     labels_right = "" if np.isnan(summary["label_accuracy"]) else (
       f", {summary['label_accuracy']:.0%} of the labels right"
@@ -201,21 +207,25 @@ def _watch(
     _TooLongError: If it is projected to be.
   """
   start = looked = time.monotonic()
-  steps_then = None  # At the last look; the first steps compile.
+  searched, steps_then = 0.0, None  # Since the first look: the first steps compile.
 
   def watch(step, loss, images):
-    nonlocal looked, steps_then
+    nonlocal looked, searched, steps_then
     bar.update(step - bar.n)
     now = time.monotonic()
     if now - looked > _SECONDS:
       order, found = metrics.match(images(), true)
       psnr = metrics.psnr_of_each(found, true[order]).mean()
       bar.set_postfix(loss=f"{loss:.3g}", psnr=f"{psnr:.1f} dB")
-      if max_minutes and steps_then and bar.total:
-        left = (now - looked) / (step - steps_then) * (bar.total - step)
+      if steps_then is None:
+        steps_then = step
+      else:
+        searched += now - looked
+      if max_minutes and searched > _SECONDS_TO_PROJECT and bar.total:
+        left = searched / (step - steps_then) * (bar.total - step)
         if now - start + left > 60 * max_minutes:
           raise _TooLongError(now - start + left)
-      looked, steps_then = time.monotonic(), step
+      looked = time.monotonic()
     if interrupted:
       raise search.Stop
 

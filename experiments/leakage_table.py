@@ -22,22 +22,33 @@ and the paper's finding, agreed or not.
 It can be stopped at any time and goes on with resume=<folder>."""
 
 OWN: dict[str, dict[str, Any]] = {
-  "idlg": {"images": 1},
+  "dlg": {"model": "cnn"},
+  "idlg": {"model": "cnn", "images": 1},
   "inverting_gradients": {"labels": "irlg"},
   "dlf": {"learning_rate": 0.004},
   "ggl": {"images": 1},
+  "grnn": {"model": "cnn"},
+  # Three copies of VGG16 for each of a hundred clients are 40 GB: the first round alone.
+  "feature_inversion": {"rounds": 0},
   # A malicious server sends the block anew.
   "robbing_the_fed": {"imprint_bins": 100, "rounds": 0},
 }
 """What an attack needs beside its usual settings."""
 
+ON_ONE_GRADIENT: dict[str, dict[str, Any]] = {
+  "dlg": {"model": "lenet", "steps": 2400},
+  "idlg": {"model": "lenet", "steps": 2400},
+  "grnn": {"model": "lenet"},
+}
+"""And what on one gradient: the network of its own paper, and the steps that 32x32 pixels take."""
+
 OTHER_MODEL = {
-  "dlg": "cnn",
-  "idlg": "cnn",
+  "dlg": "lenet",
+  "idlg": "lenet",
   "inverting_gradients": "mlp",
   "dlf": "mlp",
   "ggl": "mlp",
-  "grnn": "cnn",
+  "grnn": "lenet",
   "feature_inversion": "cnn",
   "robbing_the_fed": "cnn",
 }
@@ -57,14 +68,21 @@ SETTINGS = (
   "other_model",
 )
 
+_ONE_IMAGE = {"mode": "gradient", "rounds": 0, "batch_size": 1}
+
 EXTRA: dict[tuple[str, str], dict[str, Any]] = {
+  ("dlg", "one_image_cnn"): _ONE_IMAGE,
+  ("idlg", "one_image_cnn"): _ONE_IMAGE,
+  ("grnn", "one_image_cnn"): _ONE_IMAGE,
   ("inverting_gradients", "rate_1"): {"attack_options": ["learning_rate:1"]},
   ("dlf", "epochs_10"): {"local_epochs": 10},
   ("dlf", "mlp_1000"): {"model": "mlp", "samples_per_client": 50, "local_epochs": 2},
   ("ggl", "untrained"): {"generator_steps": 0},
+  ("robbing_the_fed", "cnn_slow"): {"model": "cnn", "learning_rate": 1e-4},
 }
-"""Single cells beside many_clients: the paper's own step size, ten epochs (its Figure 8), clients
-as small as a thousand would be (Figure 45), a generator without training (Figure 47)."""
+"""Single cells. One gradient, but of the federation's network; and beside many_clients the paper's
+own step size, ten epochs (its Figure 8), clients as small as a thousand would be (Figure 45), a
+generator without training (Figure 47), and a rate at which a CNN behind the block is stable."""
 
 VARIES = (
   "attack", "mode", "num_clients", "samples_per_client", "batch_size", "local_epochs", "model",
@@ -118,6 +136,8 @@ def plan(config: LeakageTableConfig) -> list[Run]:
       for setting, partition, changes in _cells(config, attack):
         name = f"{attack}-{setting}-{partition}-seed{seed}"
         options = shared(config, LeakageConfig) | {"attack": attack, "seed": seed} | changes
+        if config.steps is not None:
+          options["steps"] = config.steps
         after = ""
         if attack == "ggl" and options["generator_steps"]:
           after = trained.get(options["dataset"], "")
@@ -133,17 +153,21 @@ def _cells(config: LeakageTableConfig, attack: str):
     if setting == "other_model" and attack not in OTHER_MODEL:
       continue
     if setting in GRADIENT:
-      batch_size = 1 if setting == "one_image" else config.batch_size
-      gradient = {"mode": "gradient", "rounds": 0, "batch_size": batch_size}
-      yield setting, "iid", own | gradient | {"partition": "iid"}
+      size = {} if setting == "one_image" else {"batch_size": config.batch_size}
+      gradient = _ONE_IMAGE | size | {"partition": "iid"}
+      yield setting, "iid", own | ON_ONE_GRADIENT.get(attack, {}) | gradient
       continue
     for partition in config.partitions:
       yield setting, partition, own | _federation(config, attack, setting, partition)
   for (name, setting), changes in EXTRA.items():
-    if config.extra and name == attack:
-      for partition in config.partitions:
-        federation = _federation(config, attack, "many_clients", partition)
-        yield setting, partition, own | federation | changes
+    if not config.extra or name != attack:
+      continue
+    if changes is _ONE_IMAGE:
+      yield setting, "iid", own | _ONE_IMAGE | {"partition": "iid"}
+      continue
+    for partition in config.partitions:
+      federation = _federation(config, attack, "many_clients", partition)
+      yield setting, partition, own | federation | changes
 
 
 def _federation(config, attack, setting, partition) -> dict[str, Any]:

@@ -251,9 +251,10 @@ def scores_of(hits, stack, gradient="true_label", **changes):
   return pd.DataFrame(columns | changes)
 
 
-def describe(*parts):
-  config = AdversarialLeakageConfig(model="resnet18", dataset="mnist", transfer=[])
-  return "\n".join(report.describe(config, pd.concat(parts), {"resnet18": 0.99}))
+def describe(*parts, transfer=()):
+  config = AdversarialLeakageConfig(model="resnet18", dataset="mnist", transfer=list(transfer))
+  accuracy = dict.fromkeys(["resnet18", *transfer], 0.99)
+  return "\n".join(report.describe(config, pd.concat(parts), accuracy))
 
 
 def test_the_report_stands_beside_the_papers_values():
@@ -277,6 +278,15 @@ def test_the_report_compares_with_the_control():
   )
 
 
+def test_transfer_stands_beside_noise_and_beside_a_wrong_label():
+  other = {"mlp_image": 1, "mlp_noise": 0.25}
+  true = scores_of([2, 2], 2, mlp_hits=[1, 0], **other)
+  wrong = scores_of([2, 2], 2, "wrong_label", mlp_hits=[2, 1], **other)
+  row = "| mlp | 0.990 | 2 | 0.1 | all | 100% | 100% | 25% (5% to 70%) | 25% |"
+  assert f"{row} 75% |" in describe(true, wrong, transfer=["mlp"])
+  assert f"{row}  |" in describe(true, transfer=["mlp"])
+
+
 def test_flat_shares_do_not_rise_and_one_copy_is_no_stack():
   text = describe(scores_of([1, 0, 0, 0, 0], 1), scores_of([2, 0, 0, 0, 0], 2))
   assert "(a) stays the same, (b) stays the same" in text
@@ -297,7 +307,7 @@ def test_an_attempt_that_cannot_be_run_says_why():
   digits = datasets.load("digits")
   model = registry.GLOBAL_MODELS["mlp"](digits.image_shape, 10)
   calls = np.zeros(len(digits.test.labels), np.int64)
-  asked = adversarial_run.Asked({"mlp": model}, "mlp", {"mlp": calls}, np.full([10], 0.1))
+  asked = adversarial_run.Asked({"mlp": model}, "mlp", {"mlp": calls}, {"mlp": np.full([10], 0.1)})
   attempt = adversarial_run.Attempt(1, "true_label", 2, 0.1, "all")
 
   def attack(observation, seed, watch):

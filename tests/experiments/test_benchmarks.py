@@ -163,6 +163,32 @@ def test_endurance(tmp_path):
   assert (resources["memory_mb"] > 100).all()
 
 
+@pytest.mark.slow
+def test_cohort(tmp_path):
+  folder = tmp_path / "results"
+  result = programs.run(
+    "benchmarks.cohort", "dataset=digits", "num_clients=[10,20]", "clients_per_round=4",
+    "samples_per_client=40", "rounds=2", "attacking_frequency=0.1", f"output_dir={folder}",
+  )  # fmt: skip
+  assert result.returncode in (0, 1), result.stderr
+  table = pd.read_csv(folder / "table.csv")
+  assert table["clients"].tolist() == [10, 20]
+  assert (table["peak_memory_mb"] > 100).all()
+  growth = table["peak_memory_mb"].iloc[1] / table["peak_memory_mb"].iloc[0]
+  assert table["memory_ratio"].tolist() == [1, pytest.approx(growth)]
+  assert result.returncode == (growth > 1.05)
+
+
+def test_a_cohort_that_is_larger_than_its_federation_is_refused(tmp_path):
+  folder = tmp_path / "results"
+  result = programs.run(
+    "benchmarks.cohort", "dataset=digits", "num_clients=[50]", f"output_dir={folder}"
+  )
+  assert result.returncode == 2
+  assert "error: " in result.stderr
+  assert not folder.exists()
+
+
 def test_growth_is_told_from_what_is_flat():
   resources = pd.DataFrame({"round": range(1, 101), "memory_mb": 500.0, "files": 30})
   flat = endurance.summarise(resources, warm_up=20)

@@ -33,9 +33,10 @@ def test_columns_are_what_they_say(shared_data):
     run.setting: run.config
     for run in plan(attacks=["dlg"], partitions=["iid"], dataset="cifar10", data_dir=shared_data)
   }
-  assert tuple(cells) == table.SETTINGS
+  assert tuple(cells) == (*table.SETTINGS, "one_image_cnn")
   assert cells["one_image"].mode == "gradient"
   assert cells["one_image"].batch_size == 1
+  assert (cells["one_image_cnn"].mode, cells["one_image_cnn"].model) == ("gradient", "cnn")
   federated = [
     (c.num_clients, c.samples_per_client, c.batch_size, c.local_epochs, c.images)
     for name, c in cells.items()
@@ -50,7 +51,14 @@ def test_columns_are_what_they_say(shared_data):
     (100, 40, 10, 1, 10),
   ]
   assert (cells["many_clients"].dataset, cells["other_data"].dataset) == ("cifar10", "digits")
-  assert (cells["many_clients"].model, cells["other_model"].model) == ("lenet", "cnn")
+  assert (cells["many_clients"].model, cells["other_model"].model) == ("cnn", "lenet")
+  # On one gradient, the network and the steps with which it works.
+  assert (cells["one_image"].model, cells["one_image"].steps) == ("lenet", 2400)
+  assert cells["many_clients"].steps is None
+
+
+def test_given_steps_are_those_of_every_cell():
+  assert {run.config.steps for run in plan(steps=60)} == {60}
 
 
 def test_one_generator_serves_all_runs_of_a_seed():
@@ -71,7 +79,9 @@ def test_single_cells_beside_the_table():
   small = extra["dlf", "mlp_1000"]
   assert (small.model, small.samples_per_client, small.local_epochs) == ("mlp", 50, 2)
   assert extra["inverting_gradients", "rate_1"].attack_options == ["learning_rate:1"]
-  assert not any(run.setting in ("untrained", "rate_1") for run in plan(extra=False))
+  slow = extra["robbing_the_fed", "cnn_slow"]
+  assert (slow.model, slow.learning_rate, slow.mode) == ("cnn", 1e-4, "federated")
+  assert not {run.setting for run in plan(extra=False)} & {setting for _, setting in table.EXTRA}
 
 
 def test_the_cocktail_party_attack_has_no_other_model():
@@ -90,7 +100,8 @@ def test_bad_numbers_are_refused():
 
 def runs_of(attack, setting, identified, **values):
   base = {
-    "attack": attack, "model": "cnn", "setting": setting, "psnr": 20.0, "guess_psnr": 12.0,
+    "attack": attack, "model": "cnn", "setting": setting, "partition": "iid",
+    "psnr": 20.0, "guess_psnr": 12.0,
     "mean_psnr": 14.0, "ssim": 0.5, "guess_ssim": 0.3, "mean_ssim": 0.2, "correlation": 0.9,
     "label_accuracy": np.nan, "seconds": 120.0, "reconstructed": 4.0, "images": 40.0,
     "not_run": None, "guess_identified": 0.1, "mean_identified": 0.0,
@@ -109,9 +120,24 @@ def test_the_report_compares_with_the_papers_words():
     [c.strip() for c in line.split("|")[1:-1]] for line in lines if line[:3] in ("| i", "| g")
   ]
   assert [cell[-1] for cell in cells] == ["yes", "no", "", "yes"]
-  assert cells[0][3:7] == ["2", "4 of 40", "20.0 ± 0.0", "14.0"]
-  assert cells[0][10:12] == ["90%", "10%"]
+  assert cells[0][3:8] == ["iid", "2", "4 of 40", "20.0 ± 0.0", "14.0"]
+  assert cells[0][11:13] == ["90%", "10%"]
   assert "the same as the paper in 2 of 3 cells" in lines[-1]
+
+
+def test_partitions_are_told_apart():
+  rows = runs_of("dlf", "few_clients", [1.0], psnr=30.0)
+  rows += runs_of("dlf", "few_clients", [0.0], partition="dirichlet")
+  text = "\n".join(leakage_report.describe(pd.DataFrame(rows)))
+  assert "| few clients | iid | 1 | 4 of 40 | 30.0 |" in text
+  assert "| few clients | dirichlet | 1 | 4 of 40 | 20.0 |" in text
+
+
+def test_an_attack_that_failed_recognises_nothing():
+  rows = runs_of("dlf", "epochs_5", [np.nan], psnr=np.nan, failed="update: holds numbers that")
+  (line,) = [one for one in leakage_report.describe(pd.DataFrame(rows)) if "failed:" in one]
+  assert "failed: update: holds numbers that" in line
+  assert line.endswith("| yes |")  # The paper finds no meaningful images.
 
 
 def test_a_cell_that_was_not_run_says_what_it_would_have_cost():

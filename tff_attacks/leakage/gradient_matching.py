@@ -170,7 +170,7 @@ def cosine_distance(
     weights: float32 `[tensors]`, 0 for those that do not count, or else 1; None counts all.
   """
   product, squares, target_squares = _products(gradients, target, weights)
-  norms = [tf.sqrt(tf.reduce_sum(part)) for part in (squares, target_squares)]
+  norms = [tf.sqrt(tf.reduce_sum(part) + _TINY) for part in (squares, target_squares)]
   return 1 - tf.reduce_sum(product) / (norms[0] * norms[1])
 
 
