@@ -128,8 +128,9 @@ def chosen_and_best(runs: pd.DataFrame) -> pd.DataFrame:
   Returns:
     Columns attack, frequency, seed, choices (target -> how often), best, agreed (share of the
     choices that are the best target), rank (their mean rank among the targets, 1 is the best),
-    lost (ATA of the best target - mean ATA of the choices, both of train-and-scale). Without a
-    choice the last three are not numbers. Empty if that cannot be told.
+    lost (ATA of the best target - mean ATA of the choices, both of train-and-scale). The last two
+    leave out choices that train-and-scale did not try; without a choice all three are not numbers.
+    Empty if that cannot be told.
   """
   fixed = runs[runs["attack"] == "train_and_scale"]
   rows = []
@@ -147,7 +148,7 @@ def chosen_and_best(runs: pd.DataFrame) -> pd.DataFrame:
       | {
         "choices": choices,
         "best": int(ata.idxmax()),
-        "agreed": shares[ata.idxmax()],
+        "agreed": choices.get(int(ata.idxmax()), 0) / (sum(choices.values()) or float("nan")),
         "rank": (shares * ata.rank(ascending=False)).sum(skipna=False),
         "lost": (shares * (ata.max() - ata)).sum(skipna=False),
       }

@@ -112,6 +112,13 @@ def test_tables_stand_beside_the_published_values():
   assert "0.191" not in "\n".join(semi_targeted_tables.describe(pd.DataFrame(rows()), [1]))
 
 
+def test_a_choice_that_no_other_attack_tried_is_not_the_best():
+  some = pd.DataFrame(rows())
+  some.loc[(some["attack"] == "ada_full") & (some["seed"] == 1), "choices"] = '[{"9": 3, "7": 1}]'
+  found = semi_targeted_tables.chosen_and_best(some[some["aggregator"] == "mean"])
+  assert found[["agreed", "rank", "lost"]].iloc[1].tolist() == [0.25, 1, 0]
+
+
 def test_an_adversary_that_was_never_drawn_has_made_no_choice():
   some = pd.DataFrame(rows())
   some.loc[(some["attack"] == "ada_full") & (some["seed"] == 1), "choices"] = "[{}]"
