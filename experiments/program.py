@@ -261,6 +261,7 @@ def _check_preset(script: str) -> None:
   """
   for argument in sys.argv[1:]:
     name, _, value = argument.partition("=")
+    value = value.strip("\"'")  # `command` quotes it.
     if name == "preset" and (presets := _presets(script)) and value not in presets:
       raise options.ConfigError(f"preset: {value!r} is not allowed; allowed: {', '.join(presets)}")
 

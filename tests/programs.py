@@ -15,6 +15,31 @@ def run(name, *arguments, **options):
   )
 
 
+_ORIGINAL = """
+import time
+
+import mlflow
+import tensorflow as tf
+
+BATCH_SIZE = 250
+a = tf.keras.optimizers.SGD(learning_rate=1e-3, decay=1e-7)
+b = tf.keras.optimizers.SGD(learning_rate=1e-4, decay=1e-7)
+
+def federated_gan(Round, **kwargs):
+  for r in range(Round):
+    time.sleep(0.01)
+    mlflow.log_metric("test_accuracy", 0.1, r)
+    mlflow.log_metric("attack_accuracy", 0.0, r)
+"""
+
+
+def original_checkout(folder):
+  """A stand-in for a checkout of the published CRPA code, which logs numbers and trains nothing."""
+  (folder / "experiments").mkdir(parents=True)
+  (folder / "experiments" / "federated_gan.py").write_text(_ORIGINAL)
+  return folder
+
+
 @contextlib.contextmanager
 def two_workers():
   """The processes of two workers on this host, and their addresses."""

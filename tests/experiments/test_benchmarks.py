@@ -11,23 +11,6 @@ from experiments.benchmarks import endurance, flops, measure
 from models import crpa
 from tests import programs
 
-ORIGINAL = """
-import time
-
-import mlflow
-import tensorflow as tf
-
-BATCH_SIZE = 250
-a = tf.keras.optimizers.SGD(learning_rate=1e-3, decay=1e-7)
-b = tf.keras.optimizers.SGD(learning_rate=1e-4, decay=1e-7)
-
-def federated_gan(Round, **kwargs):
-  for r in range(Round):
-    time.sleep(0.01)
-    mlflow.log_metric("test_accuracy", 0.1, r)
-    mlflow.log_metric("attack_accuracy", 0.0, r)
-"""
-
 
 def run(name, *arguments):
   result = programs.run(f"benchmarks.{name}", *arguments)
@@ -48,9 +31,7 @@ def assert_summarises(table, seconds, reference="in_process"):
 
 @pytest.mark.slow
 def test_round(tmp_path):
-  checkout, folder = tmp_path / "checkout", tmp_path / "results"
-  (checkout / "experiments").mkdir(parents=True)
-  (checkout / "experiments" / "federated_gan.py").write_text(ORIGINAL)
+  checkout, folder = programs.original_checkout(tmp_path / "checkout"), tmp_path / "results"
   output = run(
     "round", "dataset=digits", "images_per_class=4", "batch_size=4", "poison_images=2",
     "worker=true", f"original={checkout}", "warm_up=1", "repetitions=1", f"output_dir={folder}",

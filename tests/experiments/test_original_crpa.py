@@ -1,7 +1,9 @@
+import pandas as pd
 import pytest
 
 from experiments import original_crpa
 from experiments.options import ConfigError
+from tests import programs
 
 KNOWN = """
 BATCH_SIZE = 250
@@ -33,3 +35,19 @@ def test_refuses_a_missing_or_different_checkout(tmp_path):
   checkout(tmp_path, KNOWN.replace("250", "32"))
   with pytest.raises(ConfigError, match="lacks 'BATCH_SIZE = 250'"):
     original_crpa.load_source(config)
+
+
+@pytest.mark.slow
+def test_ours_stands_beside_it(shared_data, tmp_path):
+  checkout, folder = programs.original_checkout(tmp_path / "checkout"), tmp_path / "results"
+  result = programs.run(
+    "compare", f"original={checkout}", f"data_dir={shared_data}", "images_per_class=10", "rounds=3",
+    "batch_size=5", "poison_images=2", "repetitions=1", f"output_dir={folder}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  measured = pd.read_csv(folder / "original.csv", index_col="code")
+  assert set(measured.index) == {"original_crpa", "crpa"}
+  assert measured.loc["original_crpa", "test_accuracy,_last_round"] == 0.1
+  ours = pd.read_csv(folder / "crpa_seed0" / "metrics.csv")
+  assert measured.loc["crpa", "AAA"] == pytest.approx(ours["attack_accuracy"].mean())
+  assert "| original | ours |" in (folder / "compare.md").read_text()
