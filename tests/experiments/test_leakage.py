@@ -261,7 +261,7 @@ def test_a_search_that_would_take_too_long_is_given_up(tmp_path):
   assert result.returncode == 0, result.stderr
   assert "Not run: it would take" in result.stdout
   summary = json.loads((folder / "summary.json").read_text())
-  assert summary["seconds"] > 60
+  assert int(summary["not_run"].split()[-2]) > 1  # Minutes.
   assert "psnr" not in summary
 
 
@@ -295,7 +295,7 @@ def test_a_client_that_diverged_is_reported(tmp_path):
   options = ["mode=federated", "learning_rate=1e20", "attack_options=[]", f"output_dir={folder}"]
   result = run(*SHORT, *options)
   assert result.returncode == 0, result.stderr
-  assert "Not run: update: holds numbers that are not finite" in result.stdout
+  assert "Failed: update: holds numbers that are not finite" in result.stdout
   assert "psnr" not in json.loads((folder / "summary.json").read_text())
 
 
