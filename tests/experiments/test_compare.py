@@ -58,7 +58,8 @@ def private_runs():
           "alpha": alpha, "setting": setting, "noise_multiplier": noise,
           "average_attack_accuracy": aaa, "no_attack": 0.01, "mean_test_accuracy": 0.6 + alpha / 40,
           "recognised": recognised, "recognised_noise": 0.3, "correlation": 0.5,
-          "other_correlation": 0.4, "late_test_accuracy": 0.7, "epsilon": 455.0 if noise > 0 else np.nan,
+          "other_correlation": 0.4, "late_test_accuracy": 0.7,
+          "epsilon": 455.0 if noise > 0 else np.nan,
         }  # fmt: skip
 
 
