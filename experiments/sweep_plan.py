@@ -164,7 +164,7 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "best_test_accuracy": summary["best_test_accuracy"],
     "mean_test_accuracy": metrics["test_accuracy"].mean(),
     "late_test_accuracy": metrics["test_accuracy"].tail(_LATE).mean(),
-    "diverged_round": summary["diverged_round"],
+    "diverged_round": summary.get("diverged_round"),
   }
   if control is not None:
     row["no_attack"] = _average_attack_accuracy(control, config.reconstruct, config.poison)
