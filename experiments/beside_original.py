@@ -13,6 +13,7 @@ import tqdm
 from experiments import crpa_config, data, original_crpa, program, published
 from experiments.options import shared, validate
 from tff_attacks.plots import study as plots
+from tff_attacks.runtime.parent import die_with_parent
 
 _LAST_ROUNDS = 20
 _CONFIGS = {"original_crpa": original_crpa.OriginalConfig, "crpa": crpa_config.CRPAConfig}
@@ -114,7 +115,7 @@ def _run(config: Any, name: str, seed: int, folder: pathlib.Path) -> None:
       options = {"resume": str(folder)}
     else:
       shutil.rmtree(folder)
-  subprocess.run(program.command(name, options), check=True)
+  subprocess.run(program.command(name, options), check=True, preexec_fn=die_with_parent)
 
 
 def _measure(folder: pathlib.Path) -> dict[str, float]:
