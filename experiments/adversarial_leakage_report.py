@@ -174,6 +174,10 @@ def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[
     wrong = both[both["gradient"] == "wrong_label"]
     for name in config.transfer:
       rates = metrics.rates(found[f"{name}_hits"].to_numpy(), stack)
+      on_target = metrics.rates(found["hits"].to_numpy(), stack)
+      of_wrong = ""
+      if not wrong.empty:
+        of_wrong = f"{metrics.rates(wrong[f'{name}_hits'].to_numpy(), stack).copies:.0%}"
       rows.append(
         (
           name,
@@ -182,10 +186,10 @@ def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[
           f"{variation:g}",
           tensors,
           f"{found[f'{name}_image'].mean():.0%}",
-          f"{found['hits'].sum() / (stack * len(found)):.0%}",
+          f"{on_target.copies:.0%}",
           _interval(rates.copies, *rates.copies_interval),
           f"{found[f'{name}_noise'].mean():.0%}",
-          "" if wrong.empty else f"{wrong[f'{name}_hits'].sum() / (stack * len(wrong)):.0%}",
+          of_wrong,
         )
       )
   head = (

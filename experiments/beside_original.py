@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shutil
-import subprocess
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ import tqdm
 
 from experiments import crpa_config, data, original_crpa, program, published
 from experiments.options import shared, validate
+from tff_attacks.metrics.classification import LATE_ROUNDS
 from tff_attacks.plots import study as plots
-from tff_attacks.runtime.parent import die_with_parent
 
-_LAST_ROUNDS = 20
 _CONFIGS = {"original_crpa": original_crpa.OriginalConfig, "crpa": crpa_config.CRPAConfig}
 _NAMES = {"original_crpa": "published code", "crpa": "ours"}
 _WINDOW = 5
@@ -115,7 +113,7 @@ def _run(config: Any, name: str, seed: int, folder: pathlib.Path) -> None:
       options = {"resume": str(folder)}
     else:
       shutil.rmtree(folder)
-  subprocess.run(program.command(name, options), check=True, preexec_fn=die_with_parent)
+  program.call(name, options)
 
 
 def _measure(folder: pathlib.Path) -> dict[str, float]:
@@ -125,7 +123,7 @@ def _measure(folder: pathlib.Path) -> dict[str, float]:
   return {
     "AAA": metrics["attack_accuracy"].mean(),
     "test_accuracy,_all_rounds": accuracy.mean(),
-    f"test_accuracy,_last_{_LAST_ROUNDS}_rounds": accuracy.tail(_LAST_ROUNDS).mean(),
+    f"test_accuracy,_last_{LATE_ROUNDS}_rounds": accuracy.tail(LATE_ROUNDS).mean(),
     "test_accuracy,_last_round": accuracy.iloc[-1],
     "seconds_per_round": metrics["seconds"].iloc[2:].median(),
     "peak_memory_mb": summary["peak_memory_mb"],

@@ -15,6 +15,7 @@ _KINDS = {
   "records": "privacy of each record",
   "clients": "privacy of each client",
 }
+_BASES = {"no_attack": "without attack", "recognised_noise": "of noise"}
 
 
 class Claim(NamedTuple):
@@ -114,35 +115,36 @@ def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
     own = cells[setting]
     seen = own["recognised"] > own["recognised_noise"].clip(lower=_CHANCE)
     seen &= own["correlation"] > own["other_correlation"]
-    without = f"without attack {own.loc[own[study.AAA].idxmax(), 'no_attack']:.3f}"
-    of_noise = f"of noise {own.loc[own['recognised'].idxmax(), 'recognised_noise']:.0%}"
     claims += [
       Claim(
         f"{kind} stops the poisoning (AAA below {_NEGLIGIBLE})",
         bool((own[study.AAA] < _NEGLIGIBLE).all()),
-        f"AAA {_highest(cells, setting, study.AAA, '.3f')}, {without})",
+        f"AAA {_highest(cells, setting, study.AAA, 'no_attack', '.3f')}",
       ),
       Claim(
         f"{kind} stops the reconstruction (recognised as noise is, or by chance, or more like "
         "another class)",
         not seen.any(),
-        f"recognised {_highest(cells, setting, 'recognised', '.0%')}, {of_noise})",
+        f"recognised {_highest(cells, setting, 'recognised', 'recognised_noise', '.0%')}",
       ),
     ]
   nothing = Claim(f"{_KINDS['microbatches']} stops the attack", None, "needs runs under noise")
   return claims or [nothing]
 
 
-def _highest(cells: dict[str, pd.DataFrame], setting: str, column: str, form: str) -> str:
-  """The highest value under a kind of noise, and that of the same cell under less."""
-  cell = cells[setting][column].idxmax()
+def _highest(
+  cells: dict[str, pd.DataFrame], setting: str, column: str, base: str, form: str
+) -> str:
+  """The highest value under a kind of noise; that of the same cell under less, and the base's."""
+  own = cells[setting]
+  cell = own[column].idxmax()
   beside = [
     f"{name} {cells[other].loc[cell, column]:{form}}"
     for name, other in (("clipped alone", f"{setting}_clipped"), ("without privacy", "none"))
     if other in cells and cell in cells[other].index
   ]
-  highest = f"at most {cells[setting].loc[cell, column]:{form}} ({_cell(cell)}; "
-  return highest + ", ".join(beside)
+  beside.append(f"{_BASES[base]} {own.loc[cell, base]:{form}}")
+  return f"at most {own.loc[cell, column]:{form}} ({_cell(cell)}; {', '.join(beside)})"
 
 
 def _cell(index: tuple[int, int, float]) -> str:

@@ -155,9 +155,8 @@ class Observer:
     if not config.victims:
       return f"Test accuracy after {summary['rounds']} rounds: {summary['test_accuracy']:.3f}."
     if "psnr" not in summary:
-      return f"Not run: {summary['not_run']}." if "not_run" in summary else (
-        f"Failed: {summary['failed']}."
-      )  # fmt: skip
+      name = "not_run" if "not_run" in summary else "failed"
+      return f"{name.replace('_', ' ').capitalize()}: {summary[name]}."
     seen = "gradient of a batch" if config.mode == "gradient" else "update of a client"
     labels_right = "" if np.isnan(summary["label_accuracy"]) else (
       f", {summary['label_accuracy']:.0%} of the labels right"

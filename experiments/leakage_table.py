@@ -68,7 +68,7 @@ SETTINGS = (
   "other_model",
 )
 
-_ONE_IMAGE = {"mode": "gradient", "rounds": 0, "batch_size": 1}
+_ONE_IMAGE = {"mode": "gradient", "rounds": 0, "batch_size": 1, "partition": "iid"}
 
 EXTRA: dict[tuple[str, str], dict[str, Any]] = {
   ("dlg", "one_image_cnn"): _ONE_IMAGE,
@@ -154,16 +154,15 @@ def _cells(config: LeakageTableConfig, attack: str):
       continue
     if setting in GRADIENT:
       size = {} if setting == "one_image" else {"batch_size": config.batch_size}
-      gradient = _ONE_IMAGE | size | {"partition": "iid"}
-      yield setting, "iid", own | ON_ONE_GRADIENT.get(attack, {}) | gradient
+      yield setting, "iid", own | ON_ONE_GRADIENT.get(attack, {}) | _ONE_IMAGE | size
       continue
     for partition in config.partitions:
       yield setting, partition, own | _federation(config, attack, setting, partition)
   for (name, setting), changes in EXTRA.items():
     if not config.extra or name != attack:
       continue
-    if changes is _ONE_IMAGE:
-      yield setting, "iid", own | _ONE_IMAGE | {"partition": "iid"}
+    if changes.get("mode") == "gradient":
+      yield setting, "iid", own | changes
       continue
     for partition in config.partitions:
       federation = _federation(config, attack, "many_clients", partition)

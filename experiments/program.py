@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pathlib
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,6 +24,7 @@ from omegaconf import OmegaConf
 from experiments import options, runtime_options
 from tff_attacks import files
 from tff_attacks.runtime.lost import WorkerLostError
+from tff_attacks.runtime.parent import die_with_parent
 
 _CONF = pathlib.Path(__file__).parent / "conf"
 
@@ -159,6 +161,20 @@ def command(script: str, options: dict[str, Any]) -> list[str]:
   # Hydra reads values as JSON, which quotes what has to be quoted.
   given = [f"{name}={json.dumps(value)}" for name, value in options.items()]
   return [sys.executable, "-m", f"experiments.{script}", *given]
+
+
+def call(script: str, options: dict[str, Any], **keywords: Any) -> None:
+  """Runs a script in a process of its own, which ends when this one does.
+
+  Args:
+    script: Its name.
+    options: Of the script.
+    **keywords: Of `subprocess.run`.
+
+  Raises:
+    subprocess.CalledProcessError: If it fails; it has said why.
+  """
+  subprocess.run(command(script, options), check=True, preexec_fn=die_with_parent, **keywords)
 
 
 def create_results(config: Any, name: str) -> Any:

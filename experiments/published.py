@@ -12,6 +12,7 @@ from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
 from tff_attacks import files
 from tff_attacks.metrics import study
+from tff_attacks.metrics.classification import LATE_ROUNDS
 from tff_attacks.plots import study as plots
 
 SWEEPS = ("combinations", "distributions", "controls", "differential_privacy")
@@ -220,7 +221,8 @@ def _differential_privacy(summary: pd.DataFrame) -> list[str]:
     "",
     *_markdown(_beside(ours, published)),
     "",
-    "Test accuracy, mean of the last 20 rounds and of all pairs; the study does not say of which:",
+    f"Test accuracy, mean of the last {LATE_ROUNDS} rounds and of all pairs; the study does not "
+    "say of which:",
     "",
     *_markdown(accuracies.round(3).rename(columns="alpha = {:g}".format).reset_index()),
     "",

@@ -60,10 +60,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 `sgd` is its optimizer alone, and the clipped ones clip and add no noise."""
 
 
-_LATE = 20
-"""Rounds at the end: a single one may be anywhere in the federation's swing."""
-
-
 def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
   """Reads the pairs of a config, such as `4-9`, or lists all of its dataset.
 
@@ -163,7 +159,7 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "test_accuracy": summary["test_accuracy"],
     "best_test_accuracy": summary["best_test_accuracy"],
     "mean_test_accuracy": metrics["test_accuracy"].mean(),
-    "late_test_accuracy": metrics["test_accuracy"].tail(_LATE).mean(),
+    "late_test_accuracy": metrics["test_accuracy"].tail(classification.LATE_ROUNDS).mean(),
     "diverged_round": summary.get("diverged_round"),
   }
   if control is not None:

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+LATE_ROUNDS = 20
+"""Rounds at the end of a run: a single one may be anywhere in the federation's swing."""
+
 
 def read_confusion_matrices(path: pathlib.Path) -> np.ndarray:
   """Reads a run's `confusion.csv`: int `[rounds, outputs, outputs]`."""

@@ -17,7 +17,7 @@ from tff_attacks.plots.common import grid, save
 _NAMES = {
   "none": "no privacy",
   "sgd": "published optimizer",
-  "microbatches_clipped": "and clipping",
+  "microbatches_clipped": "batches clipped",
   "microbatches": "as published",
   "records_clipped": "records clipped",
   "records": "noise for records",
@@ -56,7 +56,10 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
           edgecolor="black", capsize=2, label=_NAMES[kind],
         )  # fmt: skip
         for x in at[rows[name].isna()]:
-          axis.text(x, 0, "diverged", rotation=90, ha="center", va="bottom", fontsize=7)
+          axis.annotate(
+            "diverged", (x, 0), xytext=(0, 12), textcoords="offset points", rotation=90,
+            ha="center", fontsize=7,
+          )  # fmt: skip
       axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
     axes[0, column].set(title=f"alpha = {alpha:g}")
     axes[-1, column].set(

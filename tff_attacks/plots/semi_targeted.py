@@ -57,9 +57,11 @@ def client_norms(axes, folder: pathlib.Path) -> None:
   columns = ["malicious", "update_norm"]
   clients[columns] = clients[columns].map(json.loads)
   clients = clients.explode(columns)
-  for malicious, style, label in ((False, "k.", "honest"), (True, "kx", "compromised")):
+  for malicious, style, size, label in (
+    (False, "k.", 3, "honest"),
+    (True, "kx", 7, "compromised"),
+  ):
     some = clients[clients["malicious"] == malicious]
-    size = 3 if not malicious else 7
     axes.plot(some["round"] + 1, some["update_norm"], style, markersize=size, label=label)
   axes.set(xlabel="round after convergence")
 

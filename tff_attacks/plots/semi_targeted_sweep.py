@@ -21,8 +21,9 @@ def draw_all(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """Draws the figures of a sweep into its `images/`, of its first aggregator alone."""
   attacked = summary[summary["attack"] != "none"]
   runs = attacked[attacked["aggregator"] == attacked["aggregator"].iloc[0]]
-  rounds(runs[runs["frequency"] == runs["frequency"].max()], folder)
-  norms(runs[runs["frequency"] == runs["frequency"].max()], folder)
+  most = runs[runs["frequency"] == runs["frequency"].max()]
+  rounds(most, folder)
+  norms(most, folder)
   targets(runs, folder)
 
 

@@ -18,7 +18,7 @@ from tff_attacks.plots.common import grid, save
 AAA = "average_attack_accuracy"
 PAIR = ["reconstruct", "poison"]
 GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
-HATCHES = ("", "//", "..", "xx", "\\\\")  # As many as no other's multiple: 30 kinds of bars.
+HATCHES = ("", "//", "..", "xx", "\\\\")  # One fewer than the greys: 30 bars before two look alike.
 
 
 def read(folder: pathlib.Path) -> pd.DataFrame:
@@ -282,6 +282,7 @@ def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     ylabel="AAA, mean and standard deviation",
     title=f"{summary['dataset'].iloc[0]}: what the poisoning images are",
   )
+  axes.set_ylim(bottom=0)
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
   save(figure, folder, "controls")
 
