@@ -8,6 +8,7 @@ import pandas as pd
 from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
 from experiments.published import markdown
 from tff_attacks.metrics import adversarial as metrics
+from tff_attacks.metrics import significance
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "adversarial_leakage.csv"
 _LEVEL = 0.05
@@ -114,7 +115,7 @@ def _trends(table: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
       & (scores["tensors"] == tensors)
     ].pivot(index="image", columns="stack", values="hits")
     shares = (same / same.columns).dropna()
-    p = metrics.paired_p_value(shares[last].to_numpy(), shares[first].to_numpy())
+    p = significance.paired_p_value(shares[last].to_numpy(), shares[first].to_numpy())
     lines.append(
       f"- From stack {first} to {last} (TV {variation:g}, {tensors}): (a) "
       f"{_trend(rows['copies'])}{_said(p)}, (b) {_trend(rows['images'])}. "
@@ -145,7 +146,7 @@ def _control(scores: pd.DataFrame) -> list[str]:
     true, wrong = pairs["hits", "true_label"], pairs["hits", "wrong_label"]
     by_image = pairs["true_hits", "wrong_label"]
     settings += 1
-    p = metrics.paired_p_value(true.to_numpy(), wrong.to_numpy())
+    p = significance.paired_p_value(true.to_numpy(), wrong.to_numpy())
     above += true.mean() > wrong.mean() and p < _LEVEL
     lines.append(
       f"- Stack {stack} (TV {variation:g}, {tensors}): the true label's gradient is called by that "

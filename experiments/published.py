@@ -11,7 +11,7 @@ from experiments import claims, program
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
 from tff_attacks import files
-from tff_attacks.metrics import study
+from tff_attacks.metrics import significance, study
 from tff_attacks.metrics.classification import LATE_ROUNDS
 from tff_attacks.plots import study as plots
 
@@ -20,7 +20,8 @@ SWEEPS = ("combinations", "distributions", "controls", "differential_privacy")
 
 _FOLDER = pathlib.Path(__file__).parent / "reference"
 # The published code gives these pairs an adversary that holds G or T, or the wrong data.
-_SPOILED = {(3, 0), (0, 1)}
+_SPOILED = {(3, 0), (0, 1)}  # And all of T = 0.
+_SPOILED_NAMES = "T = 0, (3, 0) and (0, 1)"
 _STUDY = {
   "attack": "crpa", "partition": "dirichlet", "num_clients": 10, "size_sigma": 0.0, "model": "crpa",
   "generator": "crpa", "num_adversaries": 1, "free_rider": False, "generated_label": "poison",
@@ -137,10 +138,17 @@ def markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]
 
 def _combinations(summary: pd.DataFrame) -> list[str]:
   dataset = summary["dataset"].iloc[0]
-  ours, theirs = plots.by_pair(summary)[plots.AAA], matrix(dataset)
-  clean = ours[[pair[1] != 0 and pair not in _SPOILED for pair in ours.index]]
+  means, theirs = plots.by_pair(summary), matrix(dataset)
+  ours, no_attack = means[plots.AAA], means["no_attack"]
+  added = ours - no_attack
+  spoiled = [pair[1] == 0 or pair in _SPOILED for pair in ours.index]
   rows = []
-  for name, values in (("ours", ours), ("published", theirs[theirs.index.isin(ours.index)])):
+  for name, values in (
+    ("ours", ours),
+    ("published", theirs[theirs.index.isin(ours.index)]),
+    ("ours without attack", no_attack),
+    ("what the attack adds", added),
+  ):
     rows.append(
       (
         name,
@@ -150,19 +158,24 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
         f"{values.min():.3f} ({plots.pair_name(values.idxmin())})",
         f"{values.max():.3f} ({plots.pair_name(values.idxmax())})",
         f"{(values > 0.2).mean():.0%}",
+        f"{study.agreement(values, values.swaplevel()).spearman:.2f}",
       )
     )
-  head = ("AAA", "pairs", "mean", "standard deviation", "lowest", "highest", "above 0.2")
+  head = ("AAA", "pairs", "mean", "standard deviation", "lowest", "highest", "above 0.2",
+          "rank correlation with (T, G)")  # fmt: skip
   agreements = [
     (name, a.pairs, f"{a.spearman:.2f}", f"{a.pearson:.2f}", f"{a.mean_absolute_difference:.3f}")
     for name, a in (
-      ("all pairs", study.agreement(ours, theirs)),
-      ("without T = 0, (3, 0) and (0, 1)", study.agreement(clean, theirs)),
-      ("AAA without attack and published", study.agreement(_no_attack(summary), theirs)),
-      ("AAA without attack and ours", study.agreement(_no_attack(summary), ours)),
+      ("ours and published", study.agreement(ours, theirs)),
+      (f"the same without {_SPOILED_NAMES}", study.agreement(ours[~np.array(spoiled)], theirs)),
+      (f"the same of {_SPOILED_NAMES}", study.agreement(ours[spoiled], theirs)),
+      ("ours without attack and published", study.agreement(no_attack, theirs)),
+      ("what the attack adds and published", study.agreement(added, theirs)),
+      ("ours without attack and ours", study.agreement(no_attack, ours)),
     )
+    if a.pairs > 2
   ]
-  agreement_head = ("over", "pairs", "rank correlation", "correlation", "mean absolute difference")
+  agreement_head = ("of", "pairs", "rank correlation", "correlation", "mean absolute difference")
   return [
     f"## All pairs, {dataset}",
     "",
@@ -171,10 +184,6 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
     *markdown(agreement_head, agreements),
     "",
   ]
-
-
-def _no_attack(summary):
-  return plots.by_pair(summary)["no_attack"]
 
 
 def _distributions(summary: pd.DataFrame) -> list[str]:
@@ -234,7 +243,39 @@ def _controls(summary: pd.DataFrame) -> list[str]:
   published = matrix(summary["dataset"].iloc[0])
   published = [published[pair] for pair in ours[plots.PAIR].itertuples(index=False, name=None)]
   rows = ours.assign(published=np.where(ours["attack"] == "crpa", published, np.nan))
-  return ["## Controls", "", *_markdown(rows), ""]
+  return [
+    f"## Controls, {summary['dataset'].iloc[0]}",
+    "",
+    *_markdown(rows),
+    "",
+    *_differences(summary),
+    "",
+    "Means over pairs and seeds, of runs that differ in the poison images alone; p: two-sided "
+    "sign-flip test over these runs, as if they were independent. They share federations, and so "
+    "are not quite.",
+    "",
+  ]
+
+
+def _differences(summary: pd.DataFrame) -> list[str]:
+  """What each attack adds to none, and CRPA to each."""
+  runs = summary[summary["attack"] != "none"]
+  by = [*plots.PAIR, "seed"]
+  aaa = runs.pivot_table(index=by, columns="attack", values=plots.AAA)
+  aaa["no attack"] = runs.groupby(by)["no_attack"].first()
+  aaa = aaa.dropna().sort_index(axis=1, key=aaa.mean().get)
+
+  def difference(more, less):
+    if more == less:
+      return ""
+    p_value = significance.paired_p_value(aaa[more].to_numpy(), aaa[less].to_numpy())
+    return f"{(aaa[more] - aaa[less]).mean():.3f} (p = {p_value:.3f})"
+
+  rows = [
+    (name, f"{mean:.3f}", difference(name, "no attack"), difference("crpa", name))
+    for name, mean in aaa.mean().items()
+  ]
+  return markdown(("poison images", "AAA", "above no attack", "CRPA above it"), rows)
 
 
 def _markdown(table: pd.DataFrame) -> list[str]:

@@ -88,24 +88,5 @@ def settings(scores: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame(rows)
 
 
-def paired_p_value(first: np.ndarray, second: np.ndarray) -> float:
-  """Two-sided p-value of a sign-flip permutation test: is the mean of the differences zero?
-
-  Args:
-    first: float `[n]`.
-    second: float `[n]`, of the same images.
-
-  Returns:
-    NaN for a single image, or where the two nowhere differ.
-  """
-  differences = first - second
-  if differences.size < 2 or not differences.any():
-    return np.nan
-  test = stats.permutation_test(
-    (differences,), np.mean, permutation_type="samples", n_resamples=9999, random_state=0
-  )
-  return float(test.pvalue)
-
-
 def _wilson(successes: int, trials: int) -> Interval:
   return tuple(stats.binomtest(successes, trials).proportion_ci(method="wilson"))

@@ -32,7 +32,7 @@ def agreement(first: pd.Series, second: pd.Series) -> Agreement:
     len(both),
     float(stats.pearsonr(one, other)[0]) if correlated else float("nan"),
     float(stats.spearmanr(one, other)[0]) if correlated else float("nan"),
-    float(np.abs(one - other).mean()),
+    float(np.abs(one - other).mean()) if len(both) else float("nan"),
   )
 
 

@@ -20,14 +20,3 @@ def test_wilsons_interval(hits, low, high):
   found = adversarial.rates(np.array(hits), copies=1)
   assert found.copies_interval == pytest.approx((low, high), abs=1e-6)
   assert found.images_interval == found.copies_interval
-
-
-def test_paired_p_value():
-  rng = np.random.default_rng(0)
-  first = rng.uniform(size=20)
-  assert adversarial.paired_p_value(first, first - 0.3) < 0.001
-  assert adversarial.paired_p_value(first, rng.permutation(first)) > 0.05
-  assert np.isnan(adversarial.paired_p_value(first, first))
-  assert np.isnan(adversarial.paired_p_value(first[:1], first[:1] + 1))
-  # All 2^3 signs: two of them are as extreme.
-  assert adversarial.paired_p_value(np.ones(3), np.zeros(3)) == pytest.approx(2 / 8)
