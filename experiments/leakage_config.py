@@ -44,7 +44,7 @@ ATTACKS = {
   ),
   "robbing_the_fed": Attack("resnet18", {}),
 }  # fmt: skip
-LABELS = ("yin", "zsaa", "dimitrov", "irlg", "rlu")
+LABELS = ("idlg", "yin", "zsaa", "dimitrov", "irlg", "rlu")
 ONE_IMAGE = ("idlg", "ggl")
 """Attacks that look for a single image."""
 
@@ -156,8 +156,9 @@ def check(config: LeakageConfig) -> None:
     raise ConfigError("imprint_bins: must be 0, or 2 or more")
   if config.images is not None and config.images > known_images(config):
     raise ConfigError(f"images: the client trains on {known_images(config)}")
-  if config.attack in ONE_IMAGE and (config.images or known_images(config)) > 1:
-    raise ConfigError(f"images: {config.attack} looks for a single one, give images=1")
+  for name in (config.attack, config.labels):
+    if name in ONE_IMAGE and (config.images or known_images(config)) > 1:
+      raise ConfigError(f"images: {name} looks for a single one, give images=1")
   if config.start_from is not None and config.attack != "ggl":
     raise ConfigError("start_from: only ggl takes a generator")
   for setting in config.attack_options:

@@ -25,7 +25,8 @@ class DataOptions:
     None, "Results folder, new or empty; null is results/<experiment>/<date and time>."
   )
   resume: str | None = option(
-    None, "Results folder of an unfinished run to go on with; every other option is its own."
+    None,
+    "Results folder of an unfinished run to go on with; only where it runs may be given beside it.",
   )
 
 

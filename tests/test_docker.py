@@ -39,6 +39,10 @@ def test_other_commands_run_as_they_stand():
   assert enter("echo", "a  b", "crpa").stdout == "a  b crpa\n"
 
 
+def test_modules_that_are_no_scripts_are_not_run():
+  assert enter("sweep").returncode == 127
+
+
 def test_options_keep_their_spaces():
   result = enter("crpa", "dataset=no such")
   assert result.returncode == 2

@@ -121,6 +121,7 @@ def test_a_trained_generator_serves_another_run(tmp_path):
   ("options", "message"),
   [
     (["attack=idlg"], "images: idlg looks for a single one, give images=1"),
+    (["labels=idlg"], "images: idlg looks for a single one, give images=1"),
     (["images=5"], "images: the client trains on 4"),
     (["victims=11"], "victims: there are 10 clients"),
     (["attack=robbing_the_fed"], "imprint_bins: robbing_the_fed needs an imprint block"),
