@@ -126,8 +126,13 @@ def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 
 def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
-  """Attack accuracy per round with and without attack, of three pairs and their first seed."""
+  """Attack accuracy per round with and without attack, of three pairs and their first seed.
+
+  Without any run of the attack there is no figure.
+  """
   runs = summary[summary["attack"] == "crpa"].sort_values("seed").drop_duplicates(PAIR)
+  if runs.empty:
+    return
   runs = runs.set_index(PAIR)
   pairs = three_pairs(runs[AAA])
   figure, axes = plt.subplots(

@@ -119,6 +119,12 @@ def test_rounds_draws_the_curves_of_three_pairs(axes_of, tmp_path):
     assert "AAA 0.50, above 0.5 in 50%" in axis.get_legend().get_texts()[1].get_text()
 
 
+def test_rounds_without_the_attack_are_no_figure(tmp_path):
+  runs = pd.DataFrame({"attack": ["real"], "reconstruct": [4], "poison": [9], "seed": [0]})
+  study.rounds(runs, tmp_path)
+  assert not (tmp_path / "images").exists()
+
+
 def test_class_mixes_shows_each_seed(axes_of, tmp_path):
   runs = summary(alphas=(0.0, 10.0))
   _, mixes = axes_of(study.distributions, runs, tmp_path)
