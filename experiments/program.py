@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import traceback
@@ -71,6 +72,9 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     except KeyboardInterrupt:
       print("Interrupted; what was saved can be resumed.", file=sys.stderr)
       status = INTERRUPTED
+    except subprocess.CalledProcessError as error:
+      print(f"error: {shlex.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
+      status = 1
     except Exception as error:
       reason = str(error).partition("\n")[0]
       # A full disk is an OSError here, and a ResourceExhaustedError in TensorFlow.

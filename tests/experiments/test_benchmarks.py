@@ -149,7 +149,8 @@ def test_cohort(tmp_path):
   folder = tmp_path / "results"
   result = programs.run(
     "benchmarks.cohort", "dataset=digits", "num_clients=[10,20]", "clients_per_round=4",
-    "samples_per_client=40", "rounds=2", "attacking_frequency=0.1", f"output_dir={folder}",
+    "samples_per_client=40", "rounds=2", "attacking_frequency=0.1", "test_images=100",
+    f"output_dir={folder}",
   )  # fmt: skip
   assert result.returncode in (0, 1), result.stderr
   table = pd.read_csv(folder / "table.csv")
@@ -158,6 +159,17 @@ def test_cohort(tmp_path):
   growth = table["peak_memory_mb"].iloc[1] / table["peak_memory_mb"].iloc[0]
   assert table["memory_ratio"].tolist() == [1, pytest.approx(growth)]
   assert result.returncode == (growth > 1.05)
+
+
+def test_a_run_of_a_cohort_that_fails_is_said_so(tmp_path):
+  result = programs.run(
+    "benchmarks.cohort", "dataset=digits", "num_clients=[10]", "clients_per_round=4",
+    "attacking_frequency=0.1", "test_images=1000", f"output_dir={tmp_path / 'results'}",
+  )  # fmt: skip
+  assert result.returncode == 1
+  assert "error: test_images: there are 360, not 1000" in result.stderr
+  assert result.stderr.rstrip().endswith("ended with 2")
+  assert "Traceback" not in result.stderr
 
 
 def test_a_cohort_that_is_larger_than_its_federation_is_refused(tmp_path):
