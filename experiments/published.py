@@ -149,6 +149,7 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
     ("ours without attack", no_attack),
     ("what the attack adds", added),
   ):
+    reverse = study.agreement(values, values.swaplevel()).spearman
     rows.append(
       (
         name,
@@ -158,7 +159,7 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
         f"{values.min():.3f} ({plots.pair_name(values.idxmin())})",
         f"{values.max():.3f} ({plots.pair_name(values.idxmax())})",
         f"{(values > 0.2).mean():.0%}",
-        f"{study.agreement(values, values.swaplevel()).spearman:.2f}",
+        "" if np.isnan(reverse) else f"{reverse:.2f}",
       )
     )
   head = ("AAA", "pairs", "mean", "standard deviation", "lowest", "highest", "above 0.2",
