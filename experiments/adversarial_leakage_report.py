@@ -173,9 +173,9 @@ def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[
     stack, variation, tensors = setting
     found = both[both["gradient"] == "true_label"]
     wrong = both[both["gradient"] == "wrong_label"]
+    on_target = metrics.rates(found["hits"].to_numpy(), stack)
     for name in config.transfer:
       rates = metrics.rates(found[f"{name}_hits"].to_numpy(), stack)
-      on_target = metrics.rates(found["hits"].to_numpy(), stack)
       of_wrong = ""
       if not wrong.empty:
         of_wrong = f"{metrics.rates(wrong[f'{name}_hits'].to_numpy(), stack).copies:.0%}"

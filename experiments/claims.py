@@ -15,7 +15,10 @@ _KINDS = {
   "records": "privacy of each record",
   "clients": "privacy of each client",
 }
-_BASES = {"no_attack": "without attack", "recognised_noise": "of noise"}
+_BASES = {
+  study.AAA: ("without attack", "no_attack"),
+  "recognised": ("of noise", "recognised_noise"),
+}
 
 
 class Claim(NamedTuple):
@@ -129,23 +132,21 @@ def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
       Claim(
         f"{kind} stops the poisoning (AAA below {_NEGLIGIBLE})",
         bool((own[study.AAA] < _NEGLIGIBLE).all()),
-        f"AAA {_highest(cells, setting, study.AAA, 'no_attack', '.3f')}",
+        f"AAA {_highest(cells, setting, study.AAA, '.3f')}",
       ),
       Claim(
         f"{kind} stops the reconstruction (recognised as noise is, or by chance, or more like "
         "another class)",
         not seen.any(),
-        f"recognised {_highest(cells, setting, 'recognised', 'recognised_noise', '.0%')}",
+        f"recognised {_highest(cells, setting, 'recognised', '.0%')}",
       ),
     ]
   nothing = Claim(f"{_KINDS['microbatches']} stops the attack", None, "needs runs under noise")
   return claims or [nothing]
 
 
-def _highest(
-  cells: dict[str, pd.DataFrame], setting: str, column: str, base: str, form: str
-) -> str:
-  """The highest value under a kind of noise; that of the same cell under less, and the base's."""
+def _highest(cells: dict[str, pd.DataFrame], setting: str, column: str, form: str) -> str:
+  """The highest value under a kind of noise; that of the same cell under less, and its base's."""
   own = cells[setting]
   cell = own[column].idxmax()
   beside = [
@@ -153,7 +154,8 @@ def _highest(
     for name, other in (("clipped alone", f"{setting}_clipped"), ("without privacy", "none"))
     if other in cells and cell in cells[other].index
   ]
-  beside.append(f"{_BASES[base]} {own.loc[cell, base]:{form}}")
+  name, base = _BASES[column]
+  beside.append(f"{name} {own.loc[cell, base]:{form}}")
   return f"at most {own.loc[cell, column]:{form}} ({_cell(cell)}; {', '.join(beside)})"
 
 

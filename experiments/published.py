@@ -141,7 +141,7 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
   means, theirs = plots.by_pair(summary), matrix(dataset)
   ours, no_attack = means[plots.AAA], means["no_attack"]
   added = ours - no_attack
-  spoiled = [pair[1] == 0 or pair in _SPOILED for pair in ours.index]
+  spoiled = np.array([pair[1] == 0 or pair in _SPOILED for pair in ours.index])
   rows = []
   for name, values in (
     ("ours", ours),
@@ -168,7 +168,7 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
     (name, a.pairs, f"{a.spearman:.2f}", f"{a.pearson:.2f}", f"{a.mean_absolute_difference:.3f}")
     for name, a in (
       ("ours and published", study.agreement(ours, theirs)),
-      (f"the same without {_SPOILED_NAMES}", study.agreement(ours[~np.array(spoiled)], theirs)),
+      (f"the same without {_SPOILED_NAMES}", study.agreement(ours[~spoiled], theirs)),
       (f"the same of {_SPOILED_NAMES}", study.agreement(ours[spoiled], theirs)),
       ("ours without attack and published", study.agreement(no_attack, theirs)),
       ("what the attack adds and published", study.agreement(added, theirs)),

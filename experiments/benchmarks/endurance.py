@@ -13,6 +13,7 @@ import psutil
 
 from experiments import program
 from experiments.options import ConfigError, option, validate
+from tff_attacks.runtime.parent import die_with_parent
 
 SUMMARY = """\
 Runs CRPA on a small federation for many rounds, and takes down after each what the program and \
@@ -51,7 +52,9 @@ def run(config: EnduranceConfig) -> int:
     "seed": config.seed,
     "output_dir": str(results.folder / "run"),
   }
-  process = subprocess.Popen(program.command("crpa", options), stdout=subprocess.DEVNULL)
+  process = subprocess.Popen(
+    program.command("crpa", options), stdout=subprocess.DEVNULL, preexec_fn=die_with_parent
+  )
   try:
     resources = _watch(process, results.folder / "run" / "metrics.csv")
   finally:
@@ -59,7 +62,7 @@ def run(config: EnduranceConfig) -> int:
     status = process.wait()
   resources.to_csv(results.folder / "resources.csv", index=False)
   if status:
-    raise RuntimeError(f"the run ended with status {status}, see above")
+    raise subprocess.CalledProcessError(status, process.args)
   summary = summarise(resources, config.warm_up)
   results.write_json("summary", summary)
   print(json.dumps(summary, indent=2))

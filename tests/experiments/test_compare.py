@@ -1,7 +1,6 @@
 """A sweep beside the published values."""
 
 import pathlib
-import re
 
 import numpy as np
 import pandas as pd
@@ -38,7 +37,8 @@ def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
   )  # fmt: skip
   assert result.returncode == 0, result.stderr
   text = (folder / "compare.md").read_text()
-  assert re.search(r"\| ours and published \| 90 \| (0.99|1.00) \| (0.99|1.00) \| 0.0", text)
+  row = "| ours and published | 90 |"
+  assert f"{row} 0.99 | 0.99 | 0.0" in text or f"{row} 1.00 | 1.00 |" in text
   assert "| the same without T = 0, (3, 0) and (0, 1) | 80 |" in text
   assert "| the same of T = 0, (3, 0) and (0, 1) | 10 |" in text
   assert "| the choice of classes matters | held | 3 pairs, 2 seeds" in text
