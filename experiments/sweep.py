@@ -33,14 +33,14 @@ from tff_attacks.runtime.parent import die_with_parent
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the reason in a line, and the traceback."""
 
-_CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
-
 
 @dataclasses.dataclass
 class LaunchOptions:
   """Options of every sweep."""
 
-  repetitions: int = option(3, "Runs of each kind, with seeds from `seed` on.", at_least=1)
+  repetitions: int = option(
+    3, "Runs of each kind, with seeds from `seed` on; resume= can add some.", at_least=1
+  )
   jobs: int = option(1, "Chunks that run at the same time.", at_least=1)
   chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
   launcher: str = option(
@@ -51,6 +51,12 @@ class LaunchOptions:
   launcher_options: list[str] = option(
     [], "Settings of hydra.launcher, as [partition:gpu,timeout_min:600]."
   )
+
+
+_CHANGEABLE = (
+  *runtime_options.NAMES,
+  *(field.name for field in dataclasses.fields(LaunchOptions)),
+)
 
 
 class Run(NamedTuple):
@@ -104,7 +110,10 @@ def run(
   if resuming:
     if _experiment(config.resume) != name:
       raise ConfigError(f"resume: {config.resume} is no folder of experiments.{name}")
+    kept = program.load_config(type(config), config.resume)
     config = program.read_config(type(config), config.resume, _CHANGEABLE)
+    if config.repetitions < kept.repetitions:
+      raise ConfigError(f"repetitions: {kept.repetitions} are begun; give more, or leave it out")
   given = {o.partition("=")[0] for o in HydraConfig.get().overrides.task}
   for option_name in given & set(varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
@@ -120,6 +129,9 @@ def run(
   with program.open_results(config, name, resuming) as results:
     folder = results.folder
     print(f"Results: {folder}")
+    if resuming and config.repetitions > kept.repetitions:
+      kept.repetitions = config.repetitions
+      files.write_text(folder / "config.yaml", OmegaConf.to_yaml(kept))
     try:
       _run_all(config, script, folder, runs, row)
     except KeyboardInterrupt:
@@ -151,7 +163,9 @@ def _run_all(
     if not ready:
       return
     in_vain = in_vain + 1 if len(left) == before else 0
-    # What may have killed a process must not stop the others again.
+    # One seed after the other: the first has its whole table early. And what may have killed
+    # a process must not stop the others again.
+    ready.sort(key=lambda one: one.config.seed)
     ready.sort(key=lambda one: (_run_folder(folder, one.name) / "log.txt").exists())
     _launch(config, folder, runs, row, _prepare(config, script, folder, ready))
 

@@ -112,12 +112,33 @@ def test_a_sweep_leaves_its_summary_and_figures(finished):
   Image.open(folder / "images" / "combinations.png").verify()
 
 
-def test_every_job_gets_as_many_chunks(finished):
+def test_every_job_gets_as_many_chunks_and_one_seed_comes_after_the_other(finished):
   folder, _ = finished
   chunks = json.loads((folder / "chunks_1.json").read_text())["chunks"]
   assert [len(chunk) for chunk in chunks] == [2, 2, 1, 1]
-  names = sorted(itertools.chain.from_iterable(chunks))
-  assert names == sorted(path.name for path in (folder / "runs").iterdir())
+  names = list(itertools.chain.from_iterable(chunks))
+  assert sorted(names) == sorted(path.name for path in (folder / "runs").iterdir())
+  assert [name[-5:] for name in names] == ["seed0"] * 3 + ["seed1"] * 3
+
+
+def test_repetitions_are_added_to_a_sweep_and_not_taken_away(tmp_path):
+  def resume(repetitions):
+    return run("combinations", f"resume={tmp_path}", f"repetitions={repetitions}")
+
+  small = [*SHORT, "pairs=[4-9]", "rounds=1", "repetitions=1"]
+  assert run("combinations", *small, f"output_dir={tmp_path}").returncode == 0
+  first = (tmp_path / "runs" / "crpa-reconstruct4-poison9-seed0" / "metrics.csv").read_text()
+  added = resume(2)
+  assert added.returncode == 0, added.stderr
+  assert "4 of 4 runs are complete" in added.stdout
+  assert sorted(pd.read_csv(tmp_path / "summary.csv")["seed"]) == [0, 0, 1, 1]
+  assert (
+    first == (tmp_path / "runs" / "crpa-reconstruct4-poison9-seed0" / "metrics.csv").read_text()
+  )
+  # They are kept: the next resume knows of them.
+  refused = resume(1)
+  assert refused.returncode == 2
+  assert "error: repetitions: 2 are begun; give more, or leave it out" in refused.stderr
 
 
 def test_aaa_without_attack_is_that_of_a_run_without_attack(finished, tmp_path):
