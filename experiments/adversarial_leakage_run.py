@@ -214,7 +214,6 @@ def _calls(
     "hits": int(hit.sum()),
     "hits_in_range": int((in_range == label).sum()),
     "true_hits": int((calls == row["true"]).sum()),
-    "called_hits": int((calls == row["called"]).sum()),
     "confidence": float(probabilities[hit, label].mean()) if hit.any() else np.nan,
     **{f"{n}_hits": int((classify(m, images) == label).sum()) for n, m in others.items()},
   }

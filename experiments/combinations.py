@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 
 from experiments import program, sweep_plan
-from experiments.options import option
 
 SUMMARY = """\
 Runs CRPA on all pairs of a reconstructed class G and a poisoned label T, each with several seeds, \
@@ -16,8 +15,6 @@ It can be stopped at any time and goes on with resume=<folder>."""
 @dataclasses.dataclass
 class CombinationsConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.combinations`."""
-
-  repetitions: int = option(3, "Runs of each pair, with seeds from `seed` on.", at_least=1)
 
 
 def plan(config: CombinationsConfig) -> list[sweep_plan.Run]:

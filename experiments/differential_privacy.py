@@ -15,16 +15,12 @@ each clipping without noise. Each also without attack. Writes summary.csv (a row
 the bars (the CRPA study's Figure 8).
 It can be stopped at any time and goes on with resume=<folder>."""
 
-VARIES = (
-  *distributions.VARIES,
-  *("privacy", "noise_multiplier", "target_epsilon", "optimizer", "learning_rate"),
-)
-
 
 @dataclasses.dataclass
 class DifferentialPrivacyConfig(distributions.DistributionsConfig):
   """Options of `python -m experiments.differential_privacy`."""
 
+  varies = (*distributions.DistributionsConfig.varies, *sweep_plan.SETTING_OPTIONS)
   alphas: list[float] = option([0.0, 10.0], "Concentrations.", at_least=0)
   settings: list[str] = option(
     list(sweep_plan.SETTINGS), "What protects the clients.", choices=list(sweep_plan.SETTINGS)
@@ -53,7 +49,7 @@ def report(config: DifferentialPrivacyConfig, folder: pathlib.Path) -> None:
 
 def run(config: DifferentialPrivacyConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep_plan.run(config, "differential_privacy", plan, report, VARIES)
+  return sweep_plan.run(config, "differential_privacy", plan, report)
 
 
 if __name__ == "__main__":

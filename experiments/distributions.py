@@ -14,13 +14,12 @@ attack. Writes summary.csv (a row a run) and draws the bars and the images over 
 study's Figures 6 and 7).
 It can be stopped at any time and goes on with resume=<folder>."""
 
-VARIES = ("attack", "reconstruct", "poison", "alpha")
-
 
 @dataclasses.dataclass
 class DistributionsConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.distributions`."""
 
+  varies = (*sweep_plan.SweepConfig.varies, "alpha")
   alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.", at_least=0)
   combinations: str | None = option(
     None,
@@ -90,7 +89,7 @@ def report(config: DistributionsConfig, folder: pathlib.Path) -> None:
 
 def run(config: DistributionsConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep_plan.run(config, "distributions", plan, report, VARIES)
+  return sweep_plan.run(config, "distributions", plan, report)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from experiments import differential_privacy, distributions, program, sweep_plan
+from experiments import distributions, program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -21,6 +21,7 @@ NOISY = ("microbatches", "records", "clients")
 class FrontierConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.dp_frontier`."""
 
+  varies = (*sweep_plan.SweepConfig.varies, *sweep_plan.SETTING_OPTIONS)
   noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 4.0, 8.0], "Sizes of the noise.", above=0)
   settings: list[str] = option(list(NOISY), "Where the noise is added.", choices=NOISY)
   combinations: str | None = option(None, "As in experiments.distributions.")
@@ -55,8 +56,7 @@ def report(config: FrontierConfig, folder: pathlib.Path) -> None:
 
 def run(config: FrontierConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  varies = set(differential_privacy.VARIES) - {"alpha"}
-  return sweep_plan.run(config, "dp_frontier", plan, report, varies)
+  return sweep_plan.run(config, "dp_frontier", plan, report)
 
 
 if __name__ == "__main__":

@@ -84,16 +84,16 @@ EXTRA: dict[tuple[str, str], dict[str, Any]] = {
 own step size, ten epochs (its Figure 8), clients as small as a thousand would be (Figure 45), a
 generator without training (Figure 47), and a rate at which a CNN behind the block is stable."""
 
-VARIES = (
-  "attack", "mode", "num_clients", "samples_per_client", "batch_size", "local_epochs", "model",
-  "images", "labels", "attack_options", "imprint_bins", "partition", "start_from", "learning_rate",
-)  # fmt: skip
-
 
 @dataclasses.dataclass
 class LeakageTableConfig(LaunchOptions, LeakageConfig):
   """Options of `python -m experiments.leakage_table`."""
 
+  varies = (
+    "attack", "mode", "num_clients", "samples_per_client", "batch_size", "local_epochs", "model",
+    "images", "labels", "attack_options", "imprint_bins", "partition", "start_from",
+    "learning_rate",
+  )  # fmt: skip
   preset: str = option(
     "paper",
     "Values for every option that is not given: paper is CIFAR-10 with a tenth of the paper's "
@@ -219,7 +219,7 @@ def report(config: LeakageTableConfig, folder: pathlib.Path) -> None:
 
 def run(config: LeakageTableConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "leakage_table", "leakage", plan, row, report, VARIES)
+  return sweep.run(config, "leakage_table", "leakage", plan, row, report)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   """The text of `--help`.
 
   Args:
-    config_class: Dataclass of `option` fields.
+    config_class: Dataclass of `option` fields; what a sweep `varies` is not for the user.
     name: How the program is called.
     summary: What it does.
     presets: For each preset its values by option; the first is the default.
@@ -116,8 +116,10 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   lines += [textwrap.indent(textwrap.fill(part, width - 2), "  ") for part in summary.split("\n")]
   lines += ["", "USAGE", f"  python -m {name} [option=value ...]", "", "OPTIONS"]
   types = typing.get_type_hints(config_class)
-  inherited = {name for name in types if name not in config_class.__annotations__}
-  for field in sorted(dataclasses.fields(config_class), key=lambda f: f.name in inherited):
+  own_names = config_class.__annotations__
+  hidden = getattr(config_class, "varies", ())
+  fields = [field for field in dataclasses.fields(config_class) if field.name not in hidden]
+  for field in sorted(fields, key=lambda field: field.name not in own_names):
     own: Any = field.default
     if field.default_factory is not dataclasses.MISSING:
       own = field.default_factory()

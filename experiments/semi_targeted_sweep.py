@@ -32,13 +32,12 @@ It can be stopped at any time and goes on with resume=<folder>."""
 
 _COUNTS = ("rejected_honest", "rejected_malicious", "not_finite")
 
-VARIES = ("attack", "target", "attacking_frequency", "aggregator", "start_from")
-
 
 @dataclasses.dataclass
 class SemiTargetedSweepConfig(LaunchOptions, SemiTargetedConfig):
   """Options of `python -m experiments.semi_targeted_sweep`."""
 
+  varies = ("attack", "target", "attacking_frequency", "aggregator", "start_from")
   attacks: list[str] = option(
     ["label_flipping", "train_and_scale", "ada_full", "ada_partial"],
     "What compromised clients do, beside nothing at all.",
@@ -170,7 +169,7 @@ def report(config: SemiTargetedSweepConfig, folder: pathlib.Path) -> None:
 
 def run(config: SemiTargetedSweepConfig) -> int:
   """Runs the sweep and returns the exit status."""
-  return sweep.run(config, "semi_targeted_sweep", "semi_targeted", plan, row, report, VARIES)
+  return sweep.run(config, "semi_targeted_sweep", "semi_targeted", plan, row, report)
 
 
 if __name__ == "__main__":

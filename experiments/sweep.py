@@ -15,8 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,9 @@ FAILURE = "failure.txt"
 @dataclasses.dataclass
 class LaunchOptions:
   """Options of every sweep."""
+
+  varies: ClassVar[Sequence[str]] = ()
+  """Names of the options that the sweep sets itself, and a user must not."""
 
   repetitions: int = option(
     3, "Runs of each kind, with seeds from `seed` on; resume= can add some.", at_least=1
@@ -91,7 +94,6 @@ def run(
   plan: Callable[[Any], list[Run]],
   row: Row,
   report: Callable[[Any, pathlib.Path], None],
-  varies: Collection[str],
 ) -> int:
   """Runs, or goes on with, a sweep and returns the exit status.
 
@@ -104,7 +106,6 @@ def run(
       it chooses itself; they are kept with the results.
     row: What a run leaves in the summary.
     report: (config, folder) -> None. Draws and says what `summary.csv` shows.
-    varies: Options that the plan sets, and a user must not.
   """
   resuming = config.resume is not None
   if resuming:
@@ -115,7 +116,7 @@ def run(
     if config.repetitions < kept.repetitions:
       raise ConfigError(f"repetitions: {kept.repetitions} are begun; give more, or leave it out")
   given = {o.partition("=")[0] for o in HydraConfig.get().overrides.task}
-  for option_name in given & set(varies):
+  for option_name in given & set(config.varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
   validate(config)
   for setting in config.launcher_options:

@@ -6,8 +6,8 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,9 @@ from tff_attacks.metrics import classification
 class SweepConfig(LaunchOptions, CRPAConfig):
   """Options of every sweep of CRPA; those of `experiments.crpa` hold for all of its runs."""
 
+  varies: ClassVar[Sequence[str]] = ("attack", "reconstruct", "poison")
   pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4]; none means all of them.")
 
-
-VARIES = ("attack", "reconstruct", "poison")
 
 ATTACKS: dict[str, dict[str, Any]] = {
   "crpa": {"attack": "crpa"},
@@ -43,6 +42,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
 }
 """The attack and its controls, as options of `experiments.crpa`."""
 
+
+SETTING_OPTIONS = ("privacy", "noise_multiplier", "target_epsilon", "optimizer", "learning_rate")
+"""What belongs to a setting of `SETTINGS`, and must not be given beside it."""
 
 _SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.25}
 
@@ -122,7 +124,7 @@ def _depends_on_pair(config: CRPAConfig) -> bool:
   return drawn or config.adversary == "original" or config.free_rider
 
 
-def run(config: SweepConfig, name: str, plan, report, varies=VARIES) -> int:
+def run(config: SweepConfig, name: str, plan, report) -> int:
   """Runs a sweep of CRPA, see `sweep.run`; its report stands beside the published values."""
 
   def compared(config, folder):
@@ -131,7 +133,7 @@ def run(config: SweepConfig, name: str, plan, report, varies=VARIES) -> int:
     report(config, folder)
     published.write(folder)
 
-  return sweep.run(config, name, "crpa", plan, row, compared, varies)
+  return sweep.run(config, name, "crpa", plan, row, compared)
 
 
 def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:

@@ -49,6 +49,13 @@ def test_manual_shows_inherited_options_last_and_lists():
   assert DerivedConfig().clients is not DerivedConfig().clients
 
 
+def test_manual_leaves_out_what_a_sweep_sets_itself():
+  class Sweep(DerivedConfig):
+    varies = ("clients",)
+
+  assert "clients" not in options.manual(Sweep, "experiments.example", "Does it.", {})
+
+
 def test_manual_names_every_option_with_default_type_limit_and_presets():
   presets = {"quick": {"preset": "quick", "rounds": 5}, "paper": {"preset": "paper", "rounds": 300}}
   text = options.manual(Config, "experiments.example", "Does it.", presets)

@@ -1,5 +1,7 @@
 """What each sweep consists of."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
@@ -10,6 +12,8 @@ from experiments import (
   differential_privacy,
   distributions,
   dp_frontier,
+  leakage_table,
+  semi_targeted_sweep,
   sweep_plan,
 )
 from experiments.options import ConfigError
@@ -64,6 +68,27 @@ def test_pairs_come_from_a_finished_sweep(tmp_path):
   config.pairs, config.dataset = [], "fashion_mnist"
   with pytest.raises(ConfigError, match="not of dataset=fashion_mnist"):
     distributions.choose_pairs(config)
+
+
+@pytest.mark.parametrize(
+  "config_class",
+  [
+    combinations.CombinationsConfig,
+    controls.ControlsConfig,
+    differential_privacy.DifferentialPrivacyConfig,
+    distributions.DistributionsConfig,
+    dp_frontier.FrontierConfig,
+    leakage_table.LeakageTableConfig,
+    semi_targeted_sweep.SemiTargetedSweepConfig,
+  ],
+)
+def test_what_a_sweep_varies_are_options_of_its_runs(config_class):
+  assert set(config_class.varies) < {field.name for field in dataclasses.fields(config_class)}
+
+
+def test_a_setting_has_no_other_options_than_a_user_must_not_give():
+  for options in sweep_plan.SETTINGS.values():
+    assert set(options) <= set(sweep_plan.SETTING_OPTIONS)
 
 
 def test_controls_are_the_attacks_of_crpa():
