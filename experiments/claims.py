@@ -5,19 +5,19 @@ from typing import NamedTuple
 import pandas as pd
 from scipy import stats
 
+from tff_attacks.metrics import reconstruction
 from tff_attacks.metrics import study as metrics
 from tff_attacks.plots import study
 
-_NEGLIGIBLE = 0.1
-_CHANCE = 0.1
+_CLEAR = 0.05
+"""What an attack must add to AAA so that there is something to stop."""
+
 _KINDS = {
   "microbatches": "privacy as published",
+  "microbatches_disobeyed": "privacy as published, disobeyed by the adversary,",
   "records": "privacy of each record",
+  "records_disobeyed": "privacy of each record, disobeyed by the adversary,",
   "clients": "privacy of each client",
-}
-_BASES = {
-  study.AAA: ("without attack", "no_attack"),
-  "recognised": ("of noise", "recognised_noise"),
 }
 
 
@@ -111,52 +111,75 @@ def balance(summary: pd.DataFrame) -> list[Claim]:
 
 
 def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
-  """For each kind of noise: AAA as low as the study's, and no reconstruction.
+  """For each kind of noise: what the attack still adds to AAA, and how often it reconstructs.
 
-  Clipping alone, and no privacy, stand beside it: what they stop is not the noise's doing.
+  Both where it does so without privacy: elsewhere there is nothing to stop. Clipping alone stands
+  beside it: what that stops is not the noise's doing. A run that diverged shows neither.
   """
-  names = [study.AAA, "no_attack", "recognised", "recognised_noise", "correlation"]
-  attacked = summary[summary["attack"] == "crpa"]
-  cells = {
-    setting: runs.groupby([*study.PAIR, "alpha"])[[*names, "other_correlation"]].mean().dropna()
-    for setting, runs in attacked.groupby("setting")
-  }
+  runs = summary[summary["attack"] == "crpa"].set_index([*study.PAIR, "alpha", "seed"])
+  runs = runs.assign(
+    added=runs[study.AAA] - runs["no_attack"],
+    reconstructed=reconstruction.succeeded(
+      runs["recognised"], runs["correlation"], runs["other_correlation"]
+    ),
+  )
+  settings = dict(list(runs.groupby("setting")))
   claims = []
-  for setting, kind in _KINDS.items():
-    if setting not in cells or cells[setting].empty:
-      continue
-    own = cells[setting]
-    seen = own["recognised"] > own["recognised_noise"].clip(lower=_CHANCE)
-    seen &= own["correlation"] > own["other_correlation"]
-    claims += [
-      Claim(
-        f"{kind} stops the poisoning (AAA below {_NEGLIGIBLE})",
-        bool((own[study.AAA] < _NEGLIGIBLE).all()),
-        f"AAA {_highest(cells, setting, study.AAA, '.3f')}",
-      ),
-      Claim(
-        f"{kind} stops the reconstruction (recognised as noise is, or by chance, or more like "
-        "another class)",
-        not seen.any(),
-        f"recognised {_highest(cells, setting, 'recognised', '.0%')}",
-      ),
-    ]
+  for kind, text in _KINDS.items():
+    if kind in settings:
+      named = {
+        "with it": kind,
+        "clipping alone": f"{kind.partition('_')[0]}_clipped",
+        "without privacy": "none",
+      }
+      levels = {name: settings[s] for name, s in named.items() if s in settings}
+      claims += [_stops_poisoning(text, levels), _stops_reconstruction(text, levels)]
   nothing = Claim(f"{_KINDS['microbatches']} stops the attack", None, "needs runs under noise")
   return claims or [nothing]
 
 
-def _highest(cells: dict[str, pd.DataFrame], setting: str, column: str, form: str) -> str:
-  """The highest value under a kind of noise; that of the same cell under less, and its base's."""
-  own = cells[setting]
-  cell = own[column].idxmax()
-  beside = [
-    f"{name} {cells[other].loc[cell, column]:{form}}"
-    for name, other in (("clipped alone", f"{setting}_clipped"), ("without privacy", "none"))
-    if other in cells and cell in cells[other].index
-  ]
-  name, base = _BASES[column]
-  beside.append(f"{name} {own.loc[cell, base]:{form}}")
-  return f"at most {own.loc[cell, column]:{form}} ({_cell(cell)}; {', '.join(beside)})"
+def _stops_poisoning(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
+  text = f"{kind} stops the poisoning (it adds less than {_CLEAR} to AAA)"
+  cells = {name: _of_cells(runs["added"]) for name, runs in levels.items()}
+  free = cells.get("without privacy", pd.Series(dtype=float))
+  poisoned = free.index[free >= _CLEAR]
+  left = cells["with it"].reindex(poisoned).dropna()
+  diverged = _diverged(levels["with it"])
+  if left.empty:
+    return Claim(text, None, f"nothing is added without privacy, or all runs diverged{diverged}")
+  means = ", ".join(
+    f"{name} {values.reindex(left.index).mean():.3f}" for name, values in cells.items()
+  )
+  return Claim(
+    text,
+    bool((left < _CLEAR).all()),
+    f"added {means}; with it at most {left.max():.3f} ({_cell(left.idxmax())}); {len(left)} cells "
+    f"of pair and alpha{diverged}",
+  )
+
+
+def _stops_reconstruction(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
+  counts = {
+    name: f"{name} {runs['reconstructed'].sum()} of {len(runs)} runs"
+    for name, runs in levels.items()
+  }
+  free = levels.get("without privacy")
+  return Claim(
+    f"{kind} stops the reconstruction (recognised, and most like G)",
+    None if free is None or not free["reconstructed"].any()
+    else not levels["with it"]["reconstructed"].any(),
+    "reconstructed " + ", ".join(counts.values()) + _diverged(levels["with it"]),
+  )  # fmt: skip
+
+
+def _of_cells(values: pd.Series) -> pd.Series:
+  """Means over the seeds, by pair and alpha."""
+  return values.groupby(level=[*study.PAIR, "alpha"]).mean()
+
+
+def _diverged(runs: pd.DataFrame) -> str:
+  count = runs[study.AAA].isna().sum()
+  return f"; {count} of {len(runs)} runs diverged" if count else ""
 
 
 def _cell(index: tuple[int, int, float]) -> str:

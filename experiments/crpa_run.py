@@ -194,7 +194,9 @@ def sentence(config: CRPAConfig, split: partition.Split, summary: dict) -> str:
     return f"With {config.poison_images} injected images ({config.attack}), {called}."
   held = split.table[split.adversary, source]
   quality = summary["reconstruction"]
-  success = quality["recognised"] >= 0.4 and quality["correlation"] > quality["other_correlation"]
+  success = reconstruction.succeeded(
+    *(quality[name] for name in ("recognised", "correlation", "other_correlation"))
+  )
   return (
     f"Client {split.adversary}, which {f'held {held} images' if held else 'never held any image'} "
     f"of class {source}, {'' if success else 'tried to '}reconstruct{'ed' if success else ''} it: "

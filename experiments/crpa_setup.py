@@ -89,6 +89,7 @@ class _Shapes(NamedTuple):
   privacy: str
   l2_norm_clip: float
   noise_multiplier: float
+  adversary_noise: bool
   microbatch_size: int
   clipping: str
   num_clients: int
@@ -132,14 +133,9 @@ def _compile(shapes: _Shapes) -> Compiled:
     shapes.model, shapes.generator, dataset.image_shape, dataset.num_classes
   )
   model_fn, contract = networks.model_fn, networks.contract
-  _check_private(shapes.privacy, networks.model)
+  _check_private(shapes.privacy, networks)
   loss_fn = local_training.cross_entropy(contract.from_logits)
-  training = local_training.local_training(
-    local_training.build_optimizer(shapes.optimizer, shapes.learning_rate),
-    _gradient(shapes, contract.from_logits),
-    shapes.batch_size,
-    shapes.local_epochs,
-  )
+  training = _training(shapes, contract.from_logits)
   attack = attack_lib.honest()
   if shapes.attack == "crpa":
     attack = crpa.crpa(
@@ -154,6 +150,9 @@ def _compile(shapes: _Shapes) -> Compiled:
   elif shapes.attack == "injection":
     example = dataset.train.take(np.zeros(shapes.injected_images, int))
     attack = injection.injection(injection.Parameters(example))
+  if not shapes.adversary_noise:
+    without = shapes._replace(noise_multiplier=0.0)
+    attack = attack._replace(training=_training(without, contract.from_logits))
   federation = process.build_federation(model_fn, training, attack, _aggregator(shapes))
   return Compiled(
     dataset,
@@ -168,7 +167,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   )
 
 
-def _check_private(privacy: str, model: tf.keras.Model) -> None:
+def _check_private(privacy: str, networks: registry.Networks) -> None:
   """Checks that a model can be trained privately.
 
   Raises:
@@ -176,17 +175,26 @@ def _check_private(privacy: str, model: tf.keras.Model) -> None:
   """
   try:
     if privacy in ("microbatches", "records"):
-      models.check_separable(model)
+      models.check_separable(networks.model_fn)
   except ValueError as error:
     raise ValueError(f"privacy: {privacy} does not go with this model: {error}") from error
   try:
     if privacy == "records":
-      records.check_model(model)
+      records.check_model(networks.model)
   except ValueError as error:
     raise ValueError(
       f"privacy: records does not go with this model: {error}; privacy=microbatches with "
       "microbatches=<batch_size> clips every record, too, but takes very long"
     ) from error
+
+
+def _training(shapes: _Shapes, from_logits: bool) -> local_training.LocalTraining:
+  return local_training.local_training(
+    local_training.build_optimizer(shapes.optimizer, shapes.learning_rate),
+    _gradient(shapes, from_logits),
+    shapes.batch_size,
+    shapes.local_epochs,
+  )
 
 
 def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:

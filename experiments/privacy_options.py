@@ -9,7 +9,7 @@ from experiments.options import ConfigError, option
 
 @dataclasses.dataclass
 class PrivacyOptions:
-  """Options of every experiment whose clients train."""
+  """Options of an experiment whose clients may train with differential privacy."""
 
   privacy: str = option(
     "none",
@@ -26,6 +26,11 @@ class PrivacyOptions:
   )
   target_epsilon: float | None = option(
     None, "In the place of noise_multiplier: the least noise with this epsilon at the end.", above=0
+  )
+  adversary_noise: bool = option(
+    True,
+    "Whether adversaries add the noise of records or microbatches, too, as in the published code; "
+    "without it they only clip.",
   )
   delta: float = option(1e-5, "Of (epsilon, delta); below 1 / records.", above=0)
   accounting: str = option(
@@ -112,6 +117,8 @@ def check(config: Any) -> None:
     raise ConfigError("clipping: adaptive only with privacy=clients")
   if config.privacy == "clients" and config.aggregator != "mean":
     raise ConfigError("aggregator: must be mean with privacy=clients, which bounds each client")
+  if not config.adversary_noise and config.privacy not in ("records", "microbatches"):
+    raise ConfigError("adversary_noise: only with privacy=records or microbatches")
   if config.accounting == "poisson":
     if config.target_epsilon is None:
       raise ConfigError("accounting: poisson is for target_epsilon; both values are always given")

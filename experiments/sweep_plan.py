@@ -43,7 +43,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
 """The attack and its controls, as options of `experiments.crpa`."""
 
 
-SETTING_OPTIONS = ("privacy", "noise_multiplier", "target_epsilon", "optimizer", "learning_rate")
+SETTING_OPTIONS = (
+  "privacy", "noise_multiplier", "target_epsilon", "adversary_noise", "optimizer", "learning_rate",
+)  # fmt: skip
 """What belongs to a setting of `SETTINGS`, and must not be given beside it."""
 
 _SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.25}
@@ -53,13 +55,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
   "sgd": _SGD,
   "microbatches_clipped": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.0},
   "microbatches": _SGD | {"privacy": "microbatches", "noise_multiplier": 0.3},
+  "microbatches_disobeyed": _SGD
+  | {"privacy": "microbatches", "noise_multiplier": 0.3, "adversary_noise": False},
   "records_clipped": _SGD | {"privacy": "records", "noise_multiplier": 0.0},
   "records": _SGD | {"privacy": "records", "noise_multiplier": 0.3},
+  "records_disobeyed": _SGD
+  | {"privacy": "records", "noise_multiplier": 0.3, "adversary_noise": False},
   "clients_clipped": {"privacy": "clients", "noise_multiplier": 0.0},
   "clients": {"privacy": "clients", "noise_multiplier": 0.3},
 }
 """Differential privacy as options of `experiments.crpa`: `microbatches` is the published setting,
-`sgd` is its optimizer alone, and the clipped ones clip and add no noise."""
+`sgd` is its optimizer alone, the clipped ones clip and add no noise, and in the disobeyed ones
+all but the adversary add it."""
 
 
 def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
@@ -160,8 +167,11 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "no_attack": np.nan,
     "test_accuracy": summary["test_accuracy"],
     "best_test_accuracy": summary["best_test_accuracy"],
-    "mean_test_accuracy": metrics["test_accuracy"].mean(),
-    "late_test_accuracy": metrics["test_accuracy"].tail(classification.LATE_ROUNDS).mean(),
+    # Of a run that diverged, neither is a number.
+    "mean_test_accuracy": metrics["test_accuracy"].mean(skipna=False),
+    "late_test_accuracy": metrics["test_accuracy"]
+    .tail(classification.LATE_ROUNDS)
+    .mean(skipna=False),
     "diverged_round": summary.get("diverged_round"),
   }
   if control is not None:

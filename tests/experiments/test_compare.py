@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import published
+from experiments import claims, published
 from experiments.crpa_config import CRPAConfig
 from tests.programs import run
 
@@ -111,27 +111,81 @@ def private_runs():
         }  # fmt: skip
 
 
+def claims_of(*changes):
+  """Of runs without privacy, and under noise for records with these changes, a seed each."""
+  free = {
+    "attack": "crpa", "reconstruct": 4, "poison": 9, "alpha": 0.0, "setting": "none",
+    "average_attack_accuracy": 0.5, "no_attack": 0.1, "recognised": 0.9, "correlation": 0.5,
+    "other_correlation": 0.4,
+  }  # fmt: skip
+  private = free | {"setting": "records", "average_attack_accuracy": 0.11, "recognised": 0.0}
+  rows = [one | {"seed": seed} for seed, change in enumerate(changes) for one in (
+    free | change.get("none", {}), private | change.get("records", {})
+  )]  # fmt: skip
+  return claims.privacy_stops(pd.DataFrame(rows))
+
+
+def test_what_the_model_does_by_itself_is_no_poisoning():
+  poisoning, _ = claims_of({"records": {"average_attack_accuracy": 0.4, "no_attack": 0.38}})
+  assert poisoning.held
+  assert "added with it 0.020, without privacy 0.400" in poisoning.figures
+
+
+def test_where_nothing_is_to_be_stopped_nothing_is_held():
+  poisoning, reconstruction = claims_of(
+    {"none": {"average_attack_accuracy": 0.11, "recognised": 0.1}}
+  )
+  assert poisoning.held is reconstruction.held is None
+
+
+def test_runs_that_diverged_are_counted_and_stop_nothing():
+  gone = {"records": {"average_attack_accuracy": np.nan, "recognised": np.nan}}
+  poisoning, reconstruction = claims_of(gone, {})
+  assert poisoning.held
+  assert poisoning.figures.endswith("1 of 2 runs diverged")
+  assert reconstruction.figures.endswith("with it 0 of 2 runs, without privacy 2 of 2 runs; "
+                                         "1 of 2 runs diverged")  # fmt: skip
+  poisoning, _ = claims_of(gone, gone)
+  assert poisoning.held is None
+
+
+def test_a_reconstruction_must_be_recognised_and_alike_in_the_same_run():
+  _, stopped = claims_of(
+    {"records": {"recognised": 0.5, "correlation": 0.2}}, {"records": {"recognised": 0.1}}
+  )
+  assert stopped.held
+  _, once = claims_of({"records": {"recognised": 0.5}}, {})
+  assert once.held is False
+  assert "with it 1 of 2 runs" in once.figures
+
+
 def test_compare_says_which_privacy_stops_what(tmp_path):
   sweep_folder, folder = tmp_path / "sweep", tmp_path / "compare"
   sweep_folder.mkdir()
-  pd.DataFrame(private_runs()).to_csv(sweep_folder / "summary.csv", index=False)
+  runs = pd.DataFrame(private_runs())
+  alone = runs.assign(attack="none", late_test_accuracy=0.6)
+  pd.concat([runs, alone]).to_csv(sweep_folder / "summary.csv", index=False)
   (sweep_folder / "experiment.txt").write_text("differential_privacy")
   result = run("compare", f"differential_privacy={sweep_folder}", f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   text = (folder / "compare.md").read_text()
+  less = "stops the poisoning (it adds less than 0.05 to AAA)"
   assert (
-    "| privacy as published stops the poisoning (AAA below 0.1) | held | AAA at most 0.020 " in text
-  )
-  beside = "(4 → 9, alpha = 0; clipped alone 0.030, without privacy 0.500, without attack 0.010) |"
-  assert beside in text
-  assert "| privacy of each record stops the poisoning (AAA below 0.1) | **not held** |" in text
-  assert "like another class) | **not held** | recognised at most 80% (4 → 9, alpha = 0;" in text
+    f"| privacy as published {less} | held | added with it 0.010, clipping alone 0.020, without "
+    "privacy 0.490; with it at most 0.010 (4 → 9, alpha = 0); 2 cells of pair and alpha |"
+  ) in text
+  assert f"| privacy of each record {less} | **not held** | added with it 0.390, " in text
+  assert (
+    "(recognised, and most like G) | **not held** | reconstructed with it 4 of 4 runs, without "
+    "privacy 4 of 4 runs |"
+  ) in text
+  assert "| microbatches | 0.7 | 0.6 | 0.7 | 0.6 |" in text  # With and without attack.
   assert "| 4 | 9 | 0.0 | microbatches | 455.0 | 2 | 0 | 0.02 |" in text
   assert "| 4 | 9 | 0.0 | sgd |  | 2 | 2 |  |" in text  # It diverged.
   # The study's own pairs are there, too.
   assert "| 8 | 4 | 0.0 | microbatches |" in text
   assert "| 0.4 | 0.053 |" in text  # What the study printed.
-  assert "| published, microbatches | 0.45 | 0.89 |" in text
+  assert "| published, microbatches | 0.45 |  | 0.89 |  |" in text
 
 
 def test_the_study_that_was_published_is_read_as_printed():
@@ -159,13 +213,19 @@ def test_what_the_study_has_no_values_for_stands_alone(tmp_path):
   assert not (tmp_path / "published.md").exists()
 
 
+PRIVATE = {
+  "dataset": "mnist", "privacy": "microbatches", "optimizer": "sgd", "learning_rate": 0.25,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
   ("changes", "expected"),
   [
     ({"dataset": "mnist"}, 0.51),
     ({"dataset": "mnist", "alpha": 10.0}, 0.02),
-    ({"dataset": "mnist", "privacy": "microbatches", "noise_multiplier": 0.3}, 0.053),
-    ({"dataset": "mnist", "privacy": "microbatches", "noise_multiplier": 0.0}, None),
+    (PRIVATE | {"noise_multiplier": 0.3}, 0.053),
+    (PRIVATE | {"noise_multiplier": 0.0}, None),
+    (PRIVATE | {"noise_multiplier": 0.3, "optimizer": "adam"}, None),
     ({"dataset": "mnist", "num_adversaries": 3}, None),
     ({"dataset": "mnist", "free_rider": True}, None),
     ({"dataset": "mnist", "generated_label": "extra"}, None),

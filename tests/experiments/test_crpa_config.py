@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from experiments import crpa_setup
 from experiments.crpa_config import CRPAConfig, check
 from experiments.options import ConfigError
 from tests.tff_attacks.data import test_datasets
+from tff_attacks import keras_state
 from tff_attacks.data import partition
 from tff_attacks.privacy import accounting
 
@@ -58,6 +60,7 @@ CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
       "microbatches: 7 does not divide batch_size, 25",
     ),
     ({**CLIENTS, "delta": 0.1}, "delta: 0.1 is not allowed; allowed: below 1 / 10"),
+    ({**CLIENTS, "adversary_noise": False}, "adversary_noise: only with privacy=records or micro"),
     ({**CLIENTS, "aggregator": "examples_weighted_mean"}, "aggregator: must be mean with privacy"),
   ],
 )
@@ -109,6 +112,22 @@ def test_refuses_what_the_data_or_the_models_rule_out(changes, message):
   check(config(**changes))
   with pytest.raises(ConfigError, match=message):
     crpa_setup.prepare(config(**changes))
+
+
+def test_an_adversary_may_leave_out_the_noise():
+  changes = {**RECORDS, "noise_multiplier": 100.0, "optimizer": "sgd"}
+  setup = crpa_setup.prepare(config(**changes, adversary_noise=False))
+  compiled = setup.compiled
+  weights = keras_state.initial_weights(compiled.model_fn, 0)
+  model = keras_state.build(compiled.model_fn)
+
+  def norm(training):
+    state, seed = training.initialize(weights), tf.constant([0, 1])
+    trained = training.train(model, weights, state, setup.data[0], seed)
+    return float(tf.linalg.global_norm(trained.update.trainable))
+
+  assert norm(compiled.training) > 100 * norm(compiled.attack.training) > 0
+  assert crpa_setup.prepare(config(**changes)).compiled.attack.training is None
 
 
 def _with(layer):

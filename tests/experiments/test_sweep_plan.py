@@ -1,7 +1,9 @@
 """What each sweep consists of."""
 
 import dataclasses
+import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
@@ -14,6 +16,7 @@ from experiments import (
   dp_frontier,
   leakage_table,
   semi_targeted_sweep,
+  sweep,
   sweep_plan,
 )
 from experiments.options import ConfigError
@@ -104,8 +107,8 @@ def test_every_setting_of_privacy_has_its_runs_without_attack():
   config = differential_privacy.DifferentialPrivacyConfig(pairs=["4-9", "8-4"], repetitions=1)
   plan = differential_privacy.plan(config)
   by_name = {one.name: one for one in plan}
-  # Eight settings; both pairs share the run without attack at alpha = 0 only.
-  assert len(by_name) == len(plan) == 8 * (2 + 1 + 2 + 2)
+  # Ten settings; both pairs share the run without attack at alpha = 0 only.
+  assert len(by_name) == len(plan) == 10 * (2 + 1 + 2 + 2)
   for one in plan:
     assert by_name[one.control].attack == "none"
     assert by_name[one.control].setting == one.setting
@@ -119,6 +122,22 @@ def test_every_setting_of_privacy_has_its_runs_without_attack():
     0.25,
     1.5,
   )
+
+
+def test_a_run_that_diverged_has_no_accuracy(tmp_path):
+  config = combinations.CombinationsConfig(rounds=3)
+  accuracies = [0.3, 0.6, np.nan]
+  pd.DataFrame({"test_accuracy": accuracies}).to_csv(tmp_path / "metrics.csv", index=False)
+  summary = {
+    "average_attack_accuracy": np.nan, "test_accuracy": np.nan, "best_test_accuracy": 0.6,
+    "diverged_round": 3,
+  }  # fmt: skip
+  (tmp_path / "summary.json").write_text(json.dumps(summary))
+  partition = {"adversaries": [0], "table": [[1, 2]]}
+  (tmp_path / "partition.json").write_text(json.dumps(partition))
+  row = sweep_plan.row(sweep.Run("one", "crpa", config), tmp_path, None)
+  assert np.isnan([row["mean_test_accuracy"], row["late_test_accuracy"]]).all()
+  assert row["best_test_accuracy"] == 0.6
 
 
 def test_the_frontier_has_every_noise_and_none():

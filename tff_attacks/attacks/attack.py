@@ -25,7 +25,7 @@ Workspace = Any
 """The Keras models, or other variables, that the attack computes with."""
 
 Train = Callable[[Images], ModelWeights]
-"""Honest local training from the global weights: data -> update."""
+"""Local training from the global weights: data -> update."""
 
 
 class Context(NamedTuple):
@@ -56,6 +56,8 @@ class ClientAttack(NamedTuple):
     poison_update: (workspace, state, context, data, train, update, seed) ->
       (state, update) to send. `data` is the client's own, `update` comes from honest
       training on the poisoned data.
+    training: A `LocalTraining` in the place of the honest one, with the same optimizer; None for
+      the same.
   """
 
   parameters: Parameters
@@ -66,6 +68,7 @@ class ClientAttack(NamedTuple):
     [Workspace, State, Context, Images, Train, ModelWeights, tf.Tensor],
     tuple[State, ModelWeights],
   ]
+  training: Any = None
 
 
 def may_start(context: Context, parameters: Any) -> tf.Tensor:

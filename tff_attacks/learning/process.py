@@ -116,15 +116,23 @@ def client_round(
   seed = keras_state.fold_in(state.seed, context.round)
   data_seed, training_seed, update_seed = (keras_state.fold_in(seed, i) for i in range(3))
 
-  def train(data):
-    return local_training.train(model, context.weights, state.optimizer, data, training_seed)
+  def train(data, training=local_training):
+    return training.train(model, context.weights, state.optimizer, data, training_seed)
+
+  def train_as_adversary(data):
+    return train(data, attack.training or local_training)
 
   def poison_data():
     new, poisoned = attack.poison_data(workspace, _take(state.attack), context, data, data_seed)
     return _put(new), poisoned
 
   attack_state, training_data = tf.cond(state.adversary, poison_data, lambda: (state.attack, data))
-  trained = train(training_data)
+  if attack.training is None:  # A branch more would be traced for nothing.
+    trained = train(training_data)
+  else:
+    trained = tf.cond(
+      state.adversary, lambda: train_as_adversary(training_data), lambda: train(training_data)
+    )
 
   def poison_update():
     new, update = attack.poison_update(
@@ -132,7 +140,7 @@ def client_round(
       _take(attack_state),
       context,
       data,
-      lambda data: train(data).update,
+      lambda data: train_as_adversary(data).update,
       trained.update,
       update_seed,
     )

@@ -5,10 +5,12 @@ pattern, the mean image by a single good copy, the distance by a blur.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial import distance
+
+_RECOGNISED = 0.4
 
 
 class Quality(NamedTuple):
@@ -29,6 +31,20 @@ class Quality(NamedTuple):
   other_correlation: float
   distance_ratio: float
   diversity: float
+
+
+def succeeded(recognised: Any, correlation: Any, other_correlation: Any) -> Any:
+  """Whether a set of reconstructions shows class G: more than a happy pattern, and G before others.
+
+  Args:
+    recognised: Of one `Quality`, or arrays of many.
+    correlation: The same.
+    other_correlation: The same.
+
+  Returns:
+    bool, or an array of them; False where they are not numbers.
+  """
+  return (recognised >= _RECOGNISED) & (correlation > other_correlation)
 
 
 def quality(

@@ -19,8 +19,10 @@ _NAMES = {
   "sgd": "published optimizer",
   "microbatches_clipped": "batches clipped",
   "microbatches": "as published",
+  "microbatches_disobeyed": "as published, adversary clips only",
   "records_clipped": "records clipped",
   "records": "noise for records",
+  "records_disobeyed": "noise for records, adversary clips only",
   "clients_clipped": "clients clipped",
   "clients": "noise for clients",
 }
@@ -55,9 +57,12 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
           color=study.GREYS[i % len(study.GREYS)], hatch=study.HATCHES[i % len(study.HATCHES)],
           edgecolor="black", capsize=2, label=_NAMES[kind],
         )  # fmt: skip
-        for x in at[rows[name].isna()]:
+        for x, diverged, runs in zip(at, rows["diverged"], rows["runs"], strict=True):
+          if not diverged > 0:
+            continue
           axis.annotate(
-            "diverged", (x, 0), xytext=(0, 12), textcoords="offset points", rotation=90,
+            "diverged" if diverged == runs else f"{diverged:.0f} of {runs:.0f} diverged",
+            (x, 0), xytext=(0, 12), textcoords="offset points", rotation=90,
             ha="center", fontsize=7,
           )  # fmt: skip
       axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)

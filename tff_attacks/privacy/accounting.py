@@ -124,7 +124,8 @@ def record_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     "whoever sees what the client sends in any round: the server, the other clients and the "
     "adversary among them. Not protected: how many records a client has, and which classes, as far "
     "as many of its records show them; what stands in partition.json; the training losses in "
-    "metrics.csv, which get no noise. An adversary need not follow the rules.",
+    "metrics.csv, which get no noise; reconstruction.csv, which compares with the clients' images. "
+    "An adversary need not follow the rules.",
     "Batches are taken from data that is shuffled in each epoch: of the two values of epsilon "
     "below, the first one holds, for records that are replaced by one of gradient zero. The second "
     "would hold for Poisson sampling, which is not done.",
@@ -140,10 +141,11 @@ def client_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
   return _paragraphs(
     "Protected: all that one client contributes, against whoever sees the global models: the "
     "other clients and the adversary among them. Not protected: anything from the server, which "
-    "sees each update before the noise; what stands in partition.json; the training losses in "
-    "metrics.csv.",
+    "sees each update before the noise; what stands in partition.json; the training losses and the "
+    "norm of the updates in metrics.csv; the checkpoints; reconstruction.csv, which compares with "
+    "the clients' images.",
     f"All {mechanism.records} clients take part in each of the {rounds} rounds, so sampling "
-    "protects nobody. Client-level DP (a client's update replaced by zero) at delta = "
+    "protects nobody. Client-level DP (a client left out, the divisor staying) at delta = "
     f"{delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
     verdict(value, "client"),
     _SIMULATED,
@@ -161,9 +163,10 @@ def verdict(value: float, unit: str) -> str:
     return f"Epsilon {value:.2f} is a strong guarantee."
   if value <= 10:
     return f"Epsilon {value:.2f} is a reasonable guarantee."
+  said = f"{value:.2f}" if value < 100 else f"{value:,.0f}"
   return (
-    f"Epsilon {value:,.0f} is no meaningful guarantee: what is observed may be exp({value:,.0f}) "
-    f"times as probable with a {unit} as without it. Noise may still hinder an attack, but "
+    f"Epsilon {said} is no meaningful guarantee: what is observed may be exp({said}) times as "
+    f"probable with a {unit} as without it. Noise may still hinder an attack, but "
     "nothing is proven."
   )
 

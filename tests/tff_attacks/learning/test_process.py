@@ -154,6 +154,19 @@ class TestRounds:
     assert bool(with_attack[1].attack.started[0])
     assert np.abs(attacked.weights.trainable[0] - clean.weights.trainable[0]).max() > 1e-5
 
+  def test_an_adversary_may_train_in_its_own_way(self):
+    own = tiny.training(epochs=4)
+    mixed = build(attack_lib.honest()._replace(training=own))
+
+    def losses_and_norms(federation, **options):
+      server, clients = start(federation, parameters=(), **options)
+      _, clients = run(federation, server, clients, DATA, 1)
+      return [(client.loss, client.update_norm) for client in clients]
+
+    honest, others = losses_and_norms(build()), losses_and_norms(build(training=own))
+    assert_close(losses_and_norms(mixed, adversary=1), [honest[0], others[1], honest[2]], rtol=1e-5)
+    assert others[1][1] > 2 * honest[1][1]
+
   def test_client_states_persist(self):
     federation = build(tiny.attack())
     server, clients = start(federation, adversary=1)

@@ -56,6 +56,16 @@ def test_what_diverged_is_named(monkeypatch, tmp_path):
     assert [text.get_text() for text in axis.texts] == ["diverged"] * len(PAIRS)
 
 
+def test_a_run_that_is_missing_has_not_diverged(monkeypatch, tmp_path):
+  runs = summary(("none", "records"), (0.3,))
+  runs = runs[(runs["setting"] == "none") | (runs["reconstruct"] == PAIRS[0][0])]
+  first = runs.index[runs["setting"] == "records"][0]
+  runs.loc[first, ["average_attack_accuracy", "mean_test_accuracy", "correlation"]] = np.nan
+  figure = axes_of(monkeypatch, privacy.settings, runs, tmp_path)
+  for axis in figure.axes:
+    assert [text.get_text() for text in axis.texts] == ["1 of 2 diverged"]
+
+
 def test_frontier_draws_accuracy_and_aaa_over_epsilon(monkeypatch, tmp_path):
   runs = summary(("none", "sgd", "records", "clients"), (0.5, 2.0, 0.0))
   (tmp_path / "images").mkdir()
