@@ -24,6 +24,9 @@ AGGREGATORS = (
   *("centered_clipping", "dp"),
 )
 
+BOUNDED = (*("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp"),)
+"""Those that need a `norm_bound`."""
+
 NO_TARGET = -1
 """The target of an attack that chooses its own, before it has chosen."""
 
@@ -79,10 +82,11 @@ class SemiTargetedConfig(run_options.RunOptions):
   byzantine: int = option(
     1, "How many clients of a round the server assumes to be malicious.", at_least=0
   )
-  norm_bound: float = option(
-    1.0,
+  norm_bound: float | None = option(
+    None,
     "Norm of an update above which norm_filter drops it and norm_clipping and dp clip it; the one "
-    "that adaptive_norm_clipping starts from; the radius of centered_clipping.",
+    "that adaptive_norm_clipping starts from; the radius of centered_clipping. Those need one: "
+    "honest_norm, in metrics.csv of a run without attack, says how long honest updates are.",
     above=0,
   )
   noise_multiplier: float = option(
@@ -118,10 +122,10 @@ def check(config: SemiTargetedConfig) -> None:
   if config.attacking_frequency > 1:
     raise ConfigError("attacking_frequency: must be 1 or less")
   count = config.attacking_frequency * config.num_clients
-  if config.attack != "none" and abs(count - round(count)) > 1e-6:
+  if config.attack != "none" and (abs(count - round(count)) > 1e-6 or round(count) < 1):
     raise ConfigError(
       f"attacking_frequency: {config.attacking_frequency} of {config.num_clients} clients is no "
-      "whole number"
+      "whole number above 0"
     )
   if config.injection_rate > 1:
     raise ConfigError("injection_rate: must be 1 or less")
@@ -131,6 +135,8 @@ def check(config: SemiTargetedConfig) -> None:
     raise ConfigError(f"byzantine: only {config.clients_per_round} clients take part in a round")
   if config.boost is not None and config.attack != "model_replacement":
     raise ConfigError("boost: only with attack=model_replacement")
+  if config.aggregator in BOUNDED and config.norm_bound is None:
+    raise ConfigError(f"norm_bound: aggregator={config.aggregator} needs one")
   if config.noise_multiplier and config.aggregator != "dp":
     raise ConfigError("noise_multiplier: only with aggregator=dp")
 

@@ -194,7 +194,10 @@ class Observer:
     del progress
     config, folder = self._config, self._results.folder
     metrics = self._results.read("metrics")
-    best = metrics.loc[metrics["ata"].fillna(-1).idxmax()]
+    # Before anybody compromised takes part, ADA has no target, and no ATA is the attack's doing.
+    attacked = metrics[metrics["malicious_clients"].cumsum() > 0]
+    counted = metrics if attacked.empty else attacked
+    best = counted.loc[counted["ata"].fillna(-1).idxmax()]
     its_targets = {source: int(best[f"target_{source}"]) for source in config.sources}
     plots.draw_all(folder, config.sources)
     return {

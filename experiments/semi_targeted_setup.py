@@ -115,7 +115,7 @@ class _Shapes(NamedTuple):
   boost: float | None
   aggregator: str
   byzantine: int
-  norm_bound: float
+  norm_bound: float | None
   noise_multiplier: float
 
 
@@ -181,7 +181,7 @@ def _compile(shapes: _Shapes) -> Compiled:
     keep_optimizer_state=False,
   )
   assumptions = aggregation.Assumptions(
-    shapes.clients_per_round, shapes.byzantine, shapes.norm_bound, shapes.noise_multiplier
+    shapes.clients_per_round, shapes.byzantine, shapes.norm_bound or 1.0, shapes.noise_multiplier
   )
   example = label_flipping.Parameters(*label_flipping.one_target(dataset.num_classes, [0], 1))
   federation = process.build_federation(

@@ -22,6 +22,7 @@ from experiments.semi_targeted_config import (
 from experiments.sweep import LaunchOptions, Run
 from tff_attacks import files
 from tff_attacks.data import datasets
+from tff_attacks.metrics import classification
 
 SUMMARY = """\
 Runs semi-targeted attacks from the converged model of each seed: every attack, with every target \
@@ -103,7 +104,7 @@ def _check_aggregators(config: SemiTargetedSweepConfig) -> None:
   # TensorFlow takes seconds to import.
   from tff_attacks.learning import aggregation
 
-  server = aggregation.Assumptions(config.clients_per_round, config.byzantine, config.norm_bound)
+  server = aggregation.Assumptions(config.clients_per_round, config.byzantine)
   for aggregator in config.aggregators:
     with bad_input():
       aggregation.build_aggregator(aggregator, server)
@@ -126,6 +127,7 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "aggregator": config.aggregator,
     "seed": config.seed,
     "best_ata": summary["best_ata"],
+    "no_attack": _unattacked(summary["its_targets"], control),
     "its_mta": summary["its_mta"],
     "best_mta": summary["best_mta"],
     "its_targets": json.dumps(list(summary["its_targets"].values())),
@@ -142,6 +144,18 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
     "converged": summary["converged"],
     "rounds_before_attack": summary["rounds_before_attack"],
   }
+
+
+def _unattacked(its_targets: dict[str, int], control: pathlib.Path | None) -> float:
+  """The highest ATA with the same targets in the run without attack."""
+  if control is None or NO_TARGET in its_targets.values():
+    return np.nan
+  matrices = classification.read_confusion_matrices(control / "confusion.csv")
+  by_source = [
+    [classification.attack_accuracy(m, int(source), target) for m in matrices]
+    for source, target in its_targets.items()
+  ]
+  return float(np.mean(by_source, axis=0).max())
 
 
 def choices(clients: pd.DataFrame, source: int) -> dict[int, int]:

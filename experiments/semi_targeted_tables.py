@@ -27,7 +27,8 @@ def describe(summary: pd.DataFrame, sources: list[int]) -> list[str]:
     theirs = published if aggregator == "mean" else published[:0]
     lines += [f"## {aggregator}: highest ATA", "", *_frequencies(runs, theirs), ""]
     if runs["target"].nunique() > 1:
-      lines += ["Highest ATA by target:", "", *_by_target(runs), ""]
+      lines += ["Highest ATA by target (the same without attack) / MTA there:", ""]
+      lines += [*_by_target(runs), ""]
     if not (compared := advantages(runs, theirs)).empty:
       lines += ["ADA's ATA over the mean of the targets:", "", *_advantages(compared), ""]
     if not (agreement := chosen_and_best(runs)).empty:
@@ -52,6 +53,7 @@ def _over_targets(runs: pd.DataFrame) -> pd.DataFrame:
   """Mean over the targets of each attack, frequency and seed, and the best target's."""
   return runs.groupby([*_CELL, "seed"], sort=False).agg(
     targets=("best_ata", "size"), ata=("best_ata", "mean"), best=("best_ata", "max"),
+    no_attack=("no_attack", "mean"),
     max_ata=("best_max_ata", "max"), mta=("its_mta", "mean"), best_mta=("best_mta", "mean"),
   )  # fmt: skip
 
@@ -60,19 +62,19 @@ def _frequencies(runs: pd.DataFrame, published: pd.DataFrame) -> list[str]:
   rows = []
   for cell, seeds in _over_targets(runs).groupby(level=_CELL, sort=False):
     theirs = published.reindex([cell]).iloc[0]
-    columns = ("ata", "best", "max_ata", "mta", "best_mta")
+    columns = ("ata", "no_attack", "best", "max_ata", "mta", "best_mta")
     rows.append(
       (
         *_name(cell),
         " to ".join(str(n) for n in sorted(set(seeds["targets"]))),
-        len(seeds),
+        seeds["ata"].count(),
         *(_spread(seeds[column]) for column in columns),
         *("" if pd.isna(value) else f"{value:.3f}" for value in theirs),
       )
     )
   head = ("attack", "frequency", "targets", "seeds", "ATA, mean of the targets",
-          "ATA, best target", "max-ATA", "MTA there", "highest MTA", "published ATA",
-          "published highest MTA")  # fmt: skip
+          "the same without attack", "ATA, best target", "max-ATA", "MTA there", "highest MTA",
+          "published ATA", "published highest MTA")  # fmt: skip
   return markdown(head, rows)
 
 
@@ -81,8 +83,12 @@ def _by_target(runs: pd.DataFrame) -> list[str]:
   targets = sorted(given["target"].astype(int).unique())
   rows = []
   for cell, some in given.groupby(_CELL, sort=False):
-    by_target = some.groupby("target")["best_ata"]
-    rows.append([*_name(cell), *(_spread(by_target.get_group(t)) for t in targets)])
+    by_target = some.groupby("target")
+    cells = [
+      f"{_spread(runs['best_ata'])} ({runs['no_attack'].mean():.3f}) / {runs['its_mta'].mean():.3f}"
+      for runs in (by_target.get_group(target) for target in targets)
+    ]
+    rows.append([*_name(cell), *cells])
   return markdown(("attack", "frequency", *targets), rows)
 
 
@@ -94,7 +100,8 @@ def advantages(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     published: The paper's values.
 
   Returns:
-    Columns attack, frequency, other, ratio (a list, a value a seed), published (NaN: none).
+    Columns attack, frequency, other, ratio (a list, a value a seed), of_means (of the means over
+    the seeds), published (of such means; NaN: none).
   """
   ata = _over_targets(runs)["ata"]
   by_seed = ata.unstack("seed")
@@ -104,19 +111,25 @@ def advantages(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
       if attack.startswith("ada") and (other, frequency) in by_seed.index:
         ratio = by_seed.loc[(attack, frequency)] / by_seed.loc[(other, frequency)]
         theirs = published["ata"].reindex([(attack, frequency), (other, frequency)])
-        rows.append((attack, frequency, other, ratio.dropna(), theirs.iloc[0] / theirs.iloc[1]))
-  return pd.DataFrame(rows, columns=[*_CELL, "other", "ratio", "published"])
+        means = by_seed.loc[[(attack, frequency), (other, frequency)]].dropna(axis=1).mean(axis=1)
+        of_means = means.iloc[0] / means.iloc[1]
+        published_ratio = theirs.iloc[0] / theirs.iloc[1]
+        rows.append((attack, frequency, other, ratio.dropna(), of_means, published_ratio))
+  return pd.DataFrame(rows, columns=[*_CELL, "other", "ratio", "of_means", "published"])
 
 
 def _advantages(compared: pd.DataFrame) -> list[str]:
   rows = [
     (
       *_name((one.attack, one.frequency)), one.other.replace("_", " "), _spread(one.ratio, 2),
+      f"{one.of_means:.2f}",
       "" if pd.isna(one.published) else f"{one.published:.2f}",
     )
     for one in compared.itertuples()
   ]  # fmt: skip
-  return markdown(("attack", "frequency", "over", "times, of the same seed", "published"), rows)
+  return markdown(
+    ("attack", "frequency", "over", "times, of the same seed", "of the means", "published"), rows
+  )
 
 
 def chosen_and_best(runs: pd.DataFrame) -> pd.DataFrame:
@@ -177,12 +190,17 @@ def _agreement(agreement: pd.DataFrame) -> list[str]:
 def _nothing(runs: pd.DataFrame) -> list[str]:
   columns = ("best_max_ata", "best_mta", "test_accuracy")
   rows = [
-    (aggregator, *(_spread(seeds[column]) for column in columns))
+    (
+      aggregator,
+      *(_spread(seeds[column]) for column in columns),
+      ", ".join(map(str, seeds["rounds_before_attack"])),
+      f"{seeds['converged'].sum()} of {len(seeds)}",
+    )
     for aggregator, seeds in runs.groupby("aggregator", sort=False)
   ]
-  return markdown(
-    ("aggregator", "highest max-ATA", "highest MTA", "test accuracy at the end"), rows
-  )
+  head = ("aggregator", "highest max-ATA", "highest MTA", "test accuracy at the end",
+          "rounds before the attack", "converged")  # fmt: skip
+  return markdown(head, rows)
 
 
 def _matrix(attacked: pd.DataFrame, nothing: pd.DataFrame) -> list[str]:

@@ -42,8 +42,9 @@ def test_leaves_its_results(finished):
   metrics = pd.read_csv(folder / "metrics.csv")
   summary = json.loads((folder / "summary.json").read_text())
   assert len(metrics) == 6
-  assert summary["best_ata"] == metrics["ata"].max()
-  best = metrics.loc[metrics["ata"].fillna(-1).idxmax()]
+  attacked = metrics[metrics["malicious_clients"].cumsum() > 0]
+  assert summary["best_ata"] == attacked["ata"].max()
+  best = attacked.loc[attacked["ata"].idxmax()]
   assert summary["its_mta"] == best["mta"]
   assert summary["its_targets"] == {"2": best["target_2"]}
   assert summary["not_finite"] == 0
@@ -163,6 +164,8 @@ def test_killed_while_it_converges_and_while_it_attacks(finished, tmp_path):
     ({"clients_per_round": 7}, "clients_per_round: there are 6 clients"),
     ({"byzantine": 5}, "byzantine: only 4 clients take part in a round"),
     ({"boost": 2.0}, "boost: only with attack=model_replacement"),
+    ({"aggregator": "dp"}, "norm_bound: aggregator=dp needs one"),
+    ({"attacking_frequency": 1e-9}, "attacking_frequency: 1e-09 of 6 clients is no whole number"),
     ({"noise_multiplier": 1.0}, "noise_multiplier: only with aggregator=dp"),
     ({"attack": "flip"}, "attack: 'flip' is not allowed"),
   ],

@@ -11,6 +11,7 @@ from experiments.options import ConfigError
 from experiments.semi_targeted_config import check
 from experiments.semi_targeted_sweep import SemiTargetedSweepConfig
 from tests import programs
+from tff_attacks.metrics import classification
 
 
 def plan(**options):
@@ -59,7 +60,7 @@ def test_choices_are_counted_by_client():
 def test_options_of_one_attack_or_defence_go_to_it_alone():
   runs = plan(
     attacks=["ada_full", "model_replacement"], targets=[7], frequencies=[0.1], repetitions=1,
-    aggregators=["mean", "dp"], boost=5.0, noise_multiplier=1.0,
+    aggregators=["mean", "dp"], boost=5.0, noise_multiplier=1.0, norm_bound=1.0,
   )  # fmt: skip
   for one in runs:
     check(one.config)
@@ -76,7 +77,8 @@ def test_a_defence_needs_enough_clients():
 def rows():
   """Train-and-scale does best with 7; ADA takes 7 with seed 0, and mostly 3 with seed 1."""
   common = {"dataset": "mnist", "frequency": 0.05, "its_mta": 0.98, "best_mta": 0.985,
-            "best_max_ata": 0.1, "test_accuracy": 0.97}  # fmt: skip
+            "best_max_ata": 0.1, "test_accuracy": 0.97, "no_attack": 0.01, "converged": True,
+            "rounds_before_attack": 31}  # fmt: skip
   for aggregator, factor in (("mean", 1.0), ("krum", 0.1)):
     for seed in (0, 1):
       yield common | {"attack": "none", "aggregator": aggregator, "seed": seed}
@@ -93,13 +95,15 @@ def rows():
 
 def test_tables_stand_beside_the_published_values():
   text = "\n".join(semi_targeted_tables.describe(pd.DataFrame(rows()), [2]))
-  row = "| train and scale | 0.05 | 2 | 2 | 0.400 +/- 0.000 | 0.600 +/- 0.000 | 0.100 +/- 0.000 |"
-  assert f"{row} 0.980 +/- 0.000 | 0.985 +/- 0.000 | 0.191 | 0.990 |" in text
+  row = "| train and scale | 0.05 | 2 | 2 | 0.400 +/- 0.000 | 0.010 +/- 0.000 | 0.600 +/- 0.000 |"
+  assert f"{row} 0.100 +/- 0.000 | 0.980 +/- 0.000 | 0.985 +/- 0.000 | 0.191 | 0.990 |" in text
   assert "| ada full | 0.05 | 1 | 2 | 0.500 +/- 0.000 |" in text
   assert "| 0.832 | 0.989 |" in text
-  assert "| train and scale | 0.05 | 0.200 +/- 0.000 | 0.600 +/- 0.000 |" in text  # By target.
+  by_target = "0.200 +/- 0.000 (0.010) / 0.980 | 0.600 +/- 0.000 (0.010) / 0.980 |"
+  assert f"| train and scale | 0.05 | {by_target}" in text
+  assert "| mean | 0.100 +/- 0.000 | 0.985 +/- 0.000 | 0.970 +/- 0.000 | 31, 31 | 2 of 2 |" in text
   # 0.5 over the mean of 0.2 and 0.6; 0.832 over 0.191.
-  assert "| ada full | 0.05 | train and scale | 1.25 +/- 0.00 | 4.36 |" in text
+  assert "| ada full | 0.05 | train and scale | 1.25 +/- 0.00 | 1.25 | 4.36 |" in text
   # All choices of seed 0 are the best target, and one in four of seed 1; the others lose 0.4.
   assert (
     "| ada full | 0.05 | 7 (4); 3 (3) 7 (1) | 7; 7 | 0.625 +/- 0.530 | 1.375 +/- 0.530 |" in text
@@ -129,6 +133,16 @@ def test_an_adversary_that_was_never_drawn_has_made_no_choice():
   assert "| ada full | 0.05 | 7 (4); never drawn | 7; 7 | 1.000 | 1.000 | 0.000 |" in text
 
 
+def test_the_ratio_of_the_means_is_no_mean_of_ratios():
+  some = pd.DataFrame(rows())
+  some = some[some["aggregator"] == "mean"]
+  some.loc[(some["attack"] == "ada_full") & (some["seed"] == 1), "best_ata"] = 0.2
+  some.loc[(some["attack"] == "train_and_scale") & (some["seed"] == 1), "best_ata"] = 0.05
+  found = semi_targeted_tables.advantages(some, pd.DataFrame({"ata": []})).iloc[0]
+  assert found["ratio"].tolist() == pytest.approx([1.25, 4])
+  assert found["of_means"] == pytest.approx(0.7 / 0.45)
+
+
 @pytest.mark.slow
 def test_a_sweep(tmp_path):
   result = programs.run(
@@ -142,6 +156,12 @@ def test_a_sweep(tmp_path):
   assert "8 of 8 runs are complete" in result.stdout
   summary = pd.read_csv(tmp_path / "summary.csv")
   assert sorted(summary["attack"]) == ["ada_full"] * 2 + ["none"] * 2 + ["train_and_scale"] * 4
+  for one in summary[summary["attack"] == "train_and_scale"].itertuples():
+    matrices = classification.read_confusion_matrices(
+      tmp_path / "runs" / one.control / "confusion.csv"
+    )
+    alone = max(m[2, int(one.target)] / m[2].sum() for m in matrices)
+    assert one.no_attack == pytest.approx(alone)
   for one in summary[summary["attack"] == "ada_full"].itertuples():
     assert sum(json.loads(one.choices)[0].values()) == one.malicious_clients
   for name in ("rounds", "norms", "targets"):
@@ -159,6 +179,7 @@ def test_a_sweep(tmp_path):
     (["attack=none"], "error: attack: is what the sweep varies; leave it out"),
     (["targets=[2]"], "error: targets: a source class is among them"),
     (["frequencies=[0.01]"], "error: attacking_frequency: 0.01 of 20 clients is no whole number"),
+    (["aggregators=[mean,norm_filter]"], "error: norm_bound: aggregator=norm_filter needs one"),
     (["aggregators=[best]"], "error: aggregators: ['best'] is not allowed; allowed: one or more"),
     (["aggregators=[krum]", "byzantine=2"], "error: aggregator: krum needs 7 clients in a round"),
   ],
