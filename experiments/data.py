@@ -28,11 +28,18 @@ def load(
     dataset = image_folder.load(data_dir, image_size)
   else:
     dataset = datasets.load(name, data_dir)
-  if test_images > dataset.test.labels.size:
-    raise ValueError(f"test_images: there are {dataset.test.labels.size}, not {test_images}")
-  if test_images:
-    dataset = dataset._replace(test=dataset.test.take(slice(test_images)))
-  return dataset
+  return dataset._replace(test=first(dataset.test, test_images))
+
+
+def first(test: datasets.Images, count: int) -> datasets.Images:
+  """So many of the test images; 0 means all.
+
+  Raises:
+    ValueError: If there are fewer.
+  """
+  if count > test.labels.size:
+    raise ValueError(f"test_images: there are {test.labels.size}, not {count}")
+  return test.take(slice(count)) if count else test
 
 
 @options.bad_input()

@@ -9,9 +9,12 @@ from experiments.published import markdown
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "leakage.csv"
 _RECOVERED = 0.5
+_MORE = 0.25
 _AGREEMENT = (
   f" Images count as recognisable, to be compared with the paper's words, where {_RECOVERED:.0%} "
-  "are identified and the PSNR is above the guess's: the same as the paper in {} of {} cells."
+  f"are identified, by {_MORE:.0%} more than of the guess, and the PSNR is above the guess's; "
+  "those of clients whose update cannot be used count as not identified: the same as the paper in "
+  "{} of {} cells."
 )
 
 
@@ -28,8 +31,8 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
   ]
   head = (
     "attack", "model", "setting", "partition", "runs", "images", "PSNR", "of a guess", "SSIM",
-    "of a guess", "correlation", "identified", "of a guess", "labels right", "seconds", "the paper",
-    "agreed",
+    "of a guess", "correlation", "identified", "of a guess", "copied", "labels right", "seconds",
+    "the paper", "agreed",
   )  # fmt: skip
   agreed = [row[-1] for row in rows if row[-1] in ("yes", "no")]
   return [
@@ -40,8 +43,9 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "Means over clients and seeds, of PSNR with the standard deviation over seeds; "
     "images are those found of those that there are. A guess is the better one of a random image "
     "of the class and the mean image, matched and scored in the same way. Identified: nearer to "
-    "its own image than to any other of its class, among the client's and the test images."
-    + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
+    "its own image than to any other of its class, among the client's and the test images. Copied: "
+    "share of all images there are that were found with more than 25 dB. Labels right: of those "
+    "found." + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
   ]
 
 
@@ -59,14 +63,14 @@ def _cell(
   if done.empty:
     failed = runs["failed"].dropna() if "failed" in runs else runs[:0]
     reason = f"not run: {runs['not_run'].iloc[0]}" if failed.empty else f"failed: {failed.iloc[0]}"
-    return (*head, str(len(runs)), reason, *[""] * 9, finding, agreed)
+    return (*head, str(len(runs)), reason, *[""] * 10, finding, agreed)
   mean = done.select_dtypes("number").mean()
   spread = f" ± {done['psnr'].std():.1f}" if len(done) > 1 else ""
   labels = mean.get("label_accuracy", np.nan)
   return (
     *head,
     str(len(done)),
-    f"{mean['reconstructed']:.0f} of {mean['images']:.0f}",
+    f"{mean['reconstructed']:.0f} of {mean['images']:.0f}" + _failed_clients(runs),
     f"{mean['psnr']:.1f}{spread}",
     f"{max(mean['guess_psnr'], mean['mean_psnr']):.1f}",
     f"{mean['ssim']:.2f}",
@@ -74,11 +78,17 @@ def _cell(
     f"{mean['correlation']:.2f}",
     f"{mean['identified']:.0%}",
     f"{max(mean['guess_identified'], mean['mean_identified']):.0%}",
+    f"{(done['copied'] * done['reconstructed'] / done['images']).mean():.0%}",
     "" if np.isnan(labels) else f"{labels:.0%}",
     f"{mean['seconds']:.0f}",
     finding,
     agreed,
   )
+
+
+def _failed_clients(runs: pd.DataFrame) -> str:
+  failed, victims = runs["failed_victims"].sum(), runs["victims"].sum()
+  return f"; {failed:.0f} of {victims:.0f} clients failed" if failed else ""
 
 
 def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
@@ -87,11 +97,16 @@ def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
   if (attack, setting) not in published.index:
     return "", ""
   theirs = published.loc[(attack, setting)]
-  names = ["identified", "psnr", "guess_psnr", "mean_psnr", "failed"]
+  nulls = ["guess_psnr", "mean_psnr", "guess_identified", "mean_identified"]
+  names = ["identified", "psnr", *nulls, "failed", "failed_victims", "victims"]
   runs = runs.reindex(columns=names).dropna(subset=["identified", "failed"], how="all")
   if np.isnan(theirs["recognisable"]) or runs.empty:
     return theirs["finding"], ""
-  mean = runs[names[:-1]].astype(float).mean()
-  better = mean["psnr"] > max(mean["guess_psnr"], mean["mean_psnr"])
-  recognisable = better and mean["identified"] >= _RECOVERED  # Neither if all of them failed.
+  mean = runs.drop(columns="failed").astype(float).mean()
+  identified = mean["identified"] * (1 - mean["failed_victims"] / mean["victims"])
+  recognisable = (  # Not if all of them failed.
+    mean["psnr"] > max(mean["guess_psnr"], mean["mean_psnr"])
+    and identified >= _RECOVERED
+    and identified >= max(mean["guess_identified"], mean["mean_identified"]) + _MORE
+  )
   return theirs["finding"], "yes" if recognisable == bool(theirs["recognisable"]) else "no"

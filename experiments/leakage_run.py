@@ -1,5 +1,6 @@
 """The run of a reconstruction: rounds of training, then the attack on each victim."""
 
+import collections
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,7 +61,7 @@ class Observer:
     self._config = config
     self._setup = setup
     self._results = results
-    self._evaluate = evaluation.build_evaluation(setup.model_fn, setup.loss_fn, setup.dataset.test)
+    self._evaluate = evaluation.build_evaluation(setup.model_fn, setup.loss_fn, setup.evaluated)
 
   def resume(self, completed_rounds: int) -> None:
     """All that it knows is in the files."""
@@ -107,6 +108,8 @@ class Observer:
       "test_accuracy": classification.accuracy(confusion),
       **scores.drop(columns="round").mean(numeric_only=True).to_dict(),
       **{name: scores[name].dropna().iloc[0] for name in ("not_run", "failed") if name in scores},
+      "victims": len(scores),
+      "failed_victims": int(scores["failed"].notna().sum()) if "failed" in scores else 0,
       "seed": config.seed,
     }
 
@@ -182,7 +185,7 @@ def _row(
 ) -> dict[str, float]:
   """A victim in scores.csv."""
   accuracy = np.nan
-  if (found.labels != leakage.UNKNOWN).all() and len(found.labels) == len(data.labels):
+  if (found.labels != leakage.UNKNOWN).all():
     counts = np.bincount(found.labels, minlength=setup.dataset.num_classes)
     accuracy = labels.label_accuracy(counts, data.labels)
   nulls = {"guess": compared.guess, "mean": compared.mean}
@@ -206,22 +209,25 @@ def _watch(
     _TooLongError: If it is projected to be.
   """
   start = looked = time.monotonic()
-  searched, steps_then = 0.0, None  # Since the first look: the first steps compile.
+  searched = 0.0  # Seconds, without the first ones: the first steps compile.
+  looks: collections.deque[tuple[float, int]] = collections.deque()
 
   def watch(step, loss, images):
-    nonlocal looked, searched, steps_then
+    nonlocal looked, searched
     bar.update(step - bar.n)
     now = time.monotonic()
     if now - looked > _SECONDS:
       order, found = metrics.match(images(), true)
       psnr = metrics.psnr_of_each(found, true[order]).mean()
       bar.set_postfix(loss=f"{loss:.3g}", psnr=f"{psnr:.1f} dB")
-      if steps_then is None:
-        steps_then = step
-      else:
-        searched += now - looked
-      if max_minutes and searched > _SECONDS_TO_PROJECT and bar.total:
-        left = searched / (step - steps_then) * (bar.total - step)
+      searched += now - looked if looks else 0
+      looks.append((searched, step))
+      # How fast it is of late: a search may have phases of different speed.
+      while len(looks) > 2 and searched - looks[1][0] > _SECONDS_TO_PROJECT:
+        looks.popleft()
+      seconds, steps = searched - looks[0][0], step - looks[0][1]
+      if max_minutes and seconds > _SECONDS_TO_PROJECT and bar.total:
+        left = seconds / steps * (bar.total - step)
         if now - start + left > 60 * max_minutes:
           raise _TooLongError(now - start + left)
       looked = time.monotonic()

@@ -24,24 +24,29 @@ class Setup(NamedTuple):
   """Everything a run needs.
 
   Attributes:
-    dataset: Training set, and the test images, which no client has.
+    dataset: Training set, and the test images, which no client has: all of them, among which
+      reconstructions look for their own.
+    evaluated: Those that accuracy is measured on.
     data: Each client's images.
     auxiliary: The server's own images, or None.
     model_fn: Builds the global model.
     loss_fn: (labels, model output) -> mean cross-entropy.
     gradient: Of one batch.
-    federation: The TFF process, which observes, and the functions that make its states.
+    federation: The TFF process, and the functions that make its states.
+    observing: The same, whose server keeps apart what it is sent.
     generator: Of ggl, or None.
     attack: The server's; ggl's generator may still have to be trained.
   """
 
   dataset: datasets.Dataset
+  evaluated: Images
   data: list[Images]
   auxiliary: Images | None
   model_fn: keras_state.ModelFn
   loss_fn: local_training.LossFn
   gradient: local_training.GradientFn
   federation: process.Federation
+  observing: process.Federation
   generator: tf.keras.Model | None
   attack: leakage.Reconstruct
 
@@ -53,7 +58,8 @@ def prepare(config: LeakageConfig) -> Setup:
   Raises:
     ConfigError: If data, model or attack cannot be had as asked.
   """
-  dataset = data_lib.load(config.dataset, config.data_dir, config.test_images, config.image_size)
+  dataset = data_lib.load(config.dataset, config.data_dir, 0, config.image_size)
+  evaluated = data_lib.first(dataset.test, config.test_images)
   data, auxiliary = _distribute(config, dataset)
   _check_labels(config, dataset, data, auxiliary)
   name = config.model or ATTACKS[config.attack].model
@@ -72,14 +78,17 @@ def prepare(config: LeakageConfig) -> Setup:
   training = local_training.local_training(
     _optimizer(config), gradient, config.batch_size, config.local_epochs
   )
-  federation = process.build_federation(
-    model_fn,
-    training,
-    attack_lib.honest(),
-    aggregation.build_aggregator("mean"),
-    observe=True,
+  # Observing costs a copy of each client's update.
+  federation, observing = (
+    process.build_federation(
+      model_fn, training, attack_lib.honest(), aggregation.build_aggregator("mean"), observe
+    )
+    for observe in (False, True)
   )
-  return Setup(dataset, data, auxiliary, model_fn, loss_fn, gradient, federation, generator, attack)
+  return Setup(
+    dataset, evaluated, data, auxiliary, model_fn, loss_fn, gradient, federation, observing,
+    generator, attack,
+  )  # fmt: skip
 
 
 def learning_rate(config: LeakageConfig, round_number: int) -> float:
@@ -109,7 +118,7 @@ def observe(
     )
   watched = client._replace(observed=np.bool_(True))
   # What a client sends does not depend on who else takes part.
-  *_, measurements = setup.federation.process.next(server, [watched], [data])
+  *_, measurements = setup.observing.process.next(server, [watched], [data])
   to_arrays = functools.partial(tf.nest.map_structure, np.asarray)
   return leakage.Observation(
     keras_state.ModelWeights(*to_arrays(tuple(server.weights))),
@@ -164,7 +173,7 @@ def _check_labels(config: LeakageConfig, dataset, data, auxiliary) -> None:
   """Checks that guesses, and the server, have images of the classes that they need."""
   held = np.unique(np.concatenate([data[i].labels for i in range(config.victims)] or [[]]))
   if missing := set(held) - set(dataset.test.labels):
-    raise ValueError(f"test_images: no test image of class {missing.pop():g}")
+    raise ValueError(f"dataset: no test image of class {missing.pop():g}")
   classes = range(dataset.num_classes)
   known = set() if auxiliary is None else set(auxiliary.labels)
   if config.labels == "rlu" and (missing := set(classes) - known):

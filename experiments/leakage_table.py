@@ -27,7 +27,7 @@ OWN: dict[str, dict[str, Any]] = {
   "inverting_gradients": {"labels": "irlg"},
   "dlf": {"learning_rate": 0.004},
   "ggl": {"images": 1},
-  "grnn": {"model": "cnn"},
+  "grnn": {"model": "cnn", "steps": 600},
   # Three copies of VGG16 for each of a hundred clients are 40 GB: the first round alone.
   "feature_inversion": {"rounds": 0},
   # A malicious server sends the block anew.
@@ -38,7 +38,7 @@ OWN: dict[str, dict[str, Any]] = {
 ON_ONE_GRADIENT: dict[str, dict[str, Any]] = {
   "dlg": {"model": "lenet", "steps": 2400},
   "idlg": {"model": "lenet", "steps": 2400},
-  "grnn": {"model": "lenet"},
+  "grnn": {"model": "lenet", "steps": 1500},
 }
 """And what on one gradient: the network of its own paper, and the steps that 32x32 pixels take."""
 

@@ -1,19 +1,22 @@
 """The script as a user runs it, and what the server sees."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import time
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tqdm
 from PIL import Image
 
-from experiments import leakage_attacks, leakage_setup
+from experiments import leakage_attacks, leakage_run, leakage_setup
 from experiments.leakage_config import ATTACKS, LeakageConfig, check
 from experiments.options import ConfigError
 from tests import programs
@@ -152,7 +155,7 @@ def test_bad_input_is_refused_by_name(options, message):
       {"labels": "yin", "batch_size": 8, "mode": "federated", "samples_per_client": 11},
       "yin takes",
     ),
-    ({"test_images": 3}, "test_images: no test image of class"),
+    ({"test_images": 400}, "test_images: there are 360, not 400"),
     (
       {"attack": "cocktail_party", "mode": "federated", "samples_per_client": 300},
       "images: 256 units cannot tell 300 apart, give images=256",
@@ -215,7 +218,7 @@ def test_what_is_observed_does_not_depend_on_who_else_takes_part(federated):
   one, setup, (server, clients, _) = federated
   alone = leakage_setup.observe(one, setup, server, clients[1], setup.data[1])
   watched = [c._replace(observed=np.bool_(i == 1)) for i, c in enumerate(clients)]
-  *_, measurements = setup.federation.process.next(server, watched, setup.data)
+  *_, measurements = setup.observing.process.next(server, watched, setup.data)
   expected = tf.nest.flatten(measurements["observed"])
   for found, part in zip(tf.nest.flatten(alone.update), expected, strict=True):
     np.testing.assert_allclose(found, part, atol=1e-7)
@@ -307,3 +310,27 @@ def test_a_generator_of_another_seed_is_refused(tmp_path):
   result = run(*options, "seed=1", f"start_from={tmp_path / 'first'}")
   assert result.returncode == 2
   assert "has seed=0, not 1" in result.stderr
+
+
+@pytest.mark.parametrize(
+  ("phases", "given_up"),
+  [
+    ([(600, 1.0)], False),
+    ([(600, 3.0)], True),
+    # Half an hour, of which the first steps say nothing.
+    ([(2000, 0.01), (600, 3.0)], True),
+  ],
+)
+def test_a_search_is_given_up_for_its_speed_of_late(phases, given_up, monkeypatch):
+  now = 0.0
+  monkeypatch.setattr(leakage_run, "time", types.SimpleNamespace(monotonic=lambda: now))
+  seconds = [length for steps, length in phases for _ in range(steps)]
+  image = np.zeros([1, 8, 8, 1], np.float32)
+  with tqdm.tqdm(total=len(seconds), disable=True) as bar:
+    watch = leakage_run._watch(bar, image, [], max_minutes=20)
+    expected = pytest.raises(leakage_run._TooLongError, match="it would take 3")
+    with expected if given_up else contextlib.nullcontext():
+      for step, length in enumerate(seconds, 1):
+        now += length
+        watch(step, 0.0, lambda: image)
+  assert (now < 60) == given_up

@@ -104,7 +104,8 @@ def runs_of(attack, setting, identified, **values):
     "psnr": 20.0, "guess_psnr": 12.0,
     "mean_psnr": 14.0, "ssim": 0.5, "guess_ssim": 0.3, "mean_ssim": 0.2, "correlation": 0.9,
     "label_accuracy": np.nan, "seconds": 120.0, "reconstructed": 4.0, "images": 40.0,
-    "not_run": None, "guess_identified": 0.1, "mean_identified": 0.0,
+    "not_run": None, "guess_identified": 0.1, "mean_identified": 0.0, "copied": 0.5,
+    "victims": 3, "failed_victims": 0,
   }  # fmt: skip
   return [base | values | {"identified": share} for share in identified]
 
@@ -121,8 +122,27 @@ def test_the_report_compares_with_the_papers_words():
   ]
   assert [cell[-1] for cell in cells] == ["yes", "no", "", "yes"]
   assert cells[0][3:8] == ["iid", "2", "4 of 40", "20.0 ± 0.0", "14.0"]
-  assert cells[0][11:13] == ["90%", "10%"]
+  assert cells[0][11:14] == ["90%", "10%", "5%"]
   assert "the same as the paper in 2 of 3 cells" in lines[-1]
+
+
+def agreed(**values):
+  rows = runs_of("inverting_gradients", "one_image", [0.9], **values)
+  (line,) = [one for one in leakage_report.describe(pd.DataFrame(rows)) if one[:3] == "| i"]
+  return line
+
+
+def test_what_a_guess_reaches_is_not_recognised():
+  """The paper recognises single images."""
+  assert agreed().endswith("| yes |")
+  assert agreed(guess_identified=0.7).endswith("| no |")
+  assert agreed(mean_identified=0.7).endswith("| no |")
+
+
+def test_clients_that_failed_count():
+  line = agreed(failed_victims=2, failed="update: holds numbers that")
+  assert "4 of 40; 2 of 3 clients failed" in line
+  assert line.endswith("| no |")
 
 
 def test_partitions_are_told_apart():

@@ -199,9 +199,16 @@ def in_no_order(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def label_accuracy(counts: np.ndarray, labels: np.ndarray) -> float:
-  """1 - sum of |errors of counts| / 2K: the share of labels that are right, in some order."""
+  """The share of found labels that are right, in some order.
+
+  Of K found for K images it is 1 - sum of |errors of counts| / 2K.
+
+  Args:
+    counts: int `[classes]`, how often each label was found; as often as there are images, or less.
+    labels: int `[n]`, the true ones.
+  """
   true = np.bincount(labels, minlength=counts.size)
-  return float(1 - np.abs(counts - true).sum() / (2 * labels.size))
+  return float(1 - np.maximum(counts - true, 0).sum() / counts.sum())
 
 
 def _head(model, observation) -> _Head:

@@ -186,6 +186,9 @@ def test_label_accuracy():
   assert label_inference.label_accuracy(np.array([2, 1, 1]), labels) == 1
   assert label_inference.label_accuracy(np.array([0, 1, 3]), labels) == 0.5
   assert label_inference.label_accuracy(np.array([0, 4, 0]), labels) == 0.25
+  # Fewer were found than there are.
+  assert label_inference.label_accuracy(np.array([2, 0, 0]), labels) == 1
+  assert label_inference.label_accuracy(np.array([0, 1, 2]), labels) == pytest.approx(2 / 3)
 
 
 def test_refusals(model, digits):
