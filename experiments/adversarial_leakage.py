@@ -3,12 +3,14 @@
 from experiments import program
 from experiments.adversarial_leakage_config import SUMMARY, AdversarialLeakageConfig, check
 
+_GROWING = ("images",)
+
 
 def run(config: AdversarialLeakageConfig) -> int:
   """Runs, or resumes, one run and returns its exit status."""
   resume = config.resume
   if resume is not None:
-    config = program.read_config(AdversarialLeakageConfig, resume, changeable=())
+    config = program.read_config(AdversarialLeakageConfig, resume, (), _GROWING)
   check(config)
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.
@@ -16,6 +18,8 @@ def run(config: AdversarialLeakageConfig) -> int:
 
   setup = adversarial_leakage_setup.prepare(config)
   with program.open_results(config, "adversarial_leakage", resume is not None) as results:
+    if resume is not None:
+      program.keep_grown(config, _GROWING)
     return adversarial_leakage_run.run(config, setup, results)
 
 

@@ -55,7 +55,9 @@ class AdversarialLeakageConfig(run_options.DataOptions):
     "misclassified", "Test images that the target calls wrongly, or rightly.",
     choices=tuple(CALLS),
   )  # fmt: skip
-  images: int = option(5, "How many of them; fewer, if there are no more.", at_least=1)
+  images: int = option(
+    5, "How many of them; fewer, if there are no more. resume= can add some.", at_least=1
+  )
   control: bool = option(
     True,
     "Whether the gradient of a wrong label, neither the true one nor what the target calls the "

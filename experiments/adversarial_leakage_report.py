@@ -18,8 +18,8 @@ _LEGEND = (
   "of one image were independent. In range: (a) after pixels are cut off at black and white. True: "
   "share of the reconstructions that it calls by the true label. Of noise: what images like those "
   "where the search starts reach. Independent: 1 - (1 - a)^B. Confidence: in the label, of those "
-  "that are called so. PSNR and SSIM: to the image. Identified: nearer to it than to any other "
-  "test image of its class."
+  "that are called so, mean over the images. PSNR and SSIM: to the image. Identified: nearer to it "
+  "than to any other test image of its class."
 )
 
 
@@ -49,6 +49,7 @@ def describe(
     _LEGEND,
     "",
     *_trends(table, scores),
+    *_variants(scores),
     *_control(scores),
     *(["", *_transfer(config, scores, accuracy)] if config.transfer else []),
   ]
@@ -93,7 +94,7 @@ def _interval(share: float, low: float, high: float) -> str:
 def _published(config, published: pd.DataFrame, row) -> str:
   """The paper's values in its own setting."""
   its_own = (row.gradient, row.total_variation, row.tensors) == ("true_label", 0.1, "all")
-  key = (config.dataset, config.model, row.stack)
+  key = (config.dataset, config.model.removesuffix("_pooled"), row.stack)
   if config.choose != "misclassified" or config.box or not its_own or key not in published.index:
     return ""
   return f"{published.loc[key, 'copies']:.0%}, {published.loc[key, 'images']:.0%}"
@@ -119,9 +120,27 @@ def _trends(table: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     lines.append(
       f"- From stack {first} to {last} (TV {variation:g}, {tensors}): (a) "
       f"{_trend(rows['copies'])}{_said(p)}, (b) {_trend(rows['images'])}. "
-      f"(b) is above that of independent copies in "
-      f"{(several['images'] > several['images_independent']).sum()} of {len(several)} stacks."
+      f"The interval of (b) is above that of independent copies in "
+      f"{(several['images_low'] > several['images_independent']).sum()} of {len(several)} stacks, "
+      f"below in {(several['images_high'] < several['images_independent']).sum()}."
     )
+  return lines
+
+
+def _variants(scores: pd.DataFrame) -> list[str]:
+  """The other weights of smoothness, and ways to compare gradients, beside the first ones."""
+  lines = []
+  true = scores[scores["gradient"] == "true_label"]
+  for stack, rows in true.groupby("stack", sort=False):
+    by = ["total_variation", "tensors"]
+    shares = (rows.pivot(index="image", columns=by, values="hits") / stack).dropna()
+    first, *others = rows[by].drop_duplicates().itertuples(index=False, name=None)
+    for other in others:
+      p = significance.paired_p_value(shares[other].to_numpy(), shares[first].to_numpy())
+      lines.append(
+        f"- Stack {stack}: (a) is {shares[first].mean():.0%} with TV {first[0]:g} and {first[1]}, "
+        f"{shares[other].mean():.0%} with TV {other[0]:g} and {other[1]}{_said(p)}."
+      )
   return lines
 
 
@@ -137,7 +156,7 @@ def _said(p: float) -> str:
 
 def _control(scores: pd.DataFrame) -> list[str]:
   """The shares with the true label's gradient beside those with a wrong one's, same images."""
-  lines, above, settings = [], 0, 0
+  lines, above, settings, fewest = [], 0, 0, np.inf
   for (stack, variation, tensors), rows in scores.groupby(metrics.SETTING, sort=False):
     pairs = rows.pivot(index="image", columns="gradient", values=["hits", "true_hits"])
     pairs = pairs.dropna() / stack
@@ -145,25 +164,31 @@ def _control(scores: pd.DataFrame) -> list[str]:
       continue
     true, wrong = pairs["hits", "true_label"], pairs["hits", "wrong_label"]
     by_image = pairs["true_hits", "wrong_label"]
-    settings += 1
-    p = significance.paired_p_value(true.to_numpy(), wrong.to_numpy())
+    settings, fewest = settings + 1, min(fewest, len(pairs))
+    p, p_image = (
+      significance.paired_p_value(true.to_numpy(), other.to_numpy()) for other in (wrong, by_image)
+    )
     above += true.mean() > wrong.mean() and p < _LEVEL
     lines.append(
       f"- Stack {stack} (TV {variation:g}, {tensors}): the true label's gradient is called by that "
       f"label in {true.mean():.0%}, a wrong label's by that wrong label in {wrong.mean():.0%}"
-      f"{_said(p)}, and by the true label in {by_image.mean():.0%}."
+      f"{_said(p)}, and by the true label in {by_image.mean():.0%}{_said(p_image)}."
     )
-  if settings:
-    lines.append(
-      f"- The true label is reached more often than a wrong one (p < {_LEVEL:g}) in {above} of "
-      f"{settings} settings: "
-      + (
-        "in the others the label of the gradient alone may be what the pictures are called by."
-        if above < settings
-        else "the image, and not the label of the gradient alone, decides."
-      )
-    )
-  return lines
+  if not settings:
+    return []
+  if (least := 2 / 2**fewest) >= _LEVEL:
+    return [*lines, f"- {fewest} images are too few to tell: p cannot be below {least:g}."]
+  return [
+    *lines,
+    f"- The true label is reached more often than a wrong one, drawn at random (p < {_LEVEL:g}), "
+    f"in {above} of {settings} settings: "
+    + (
+      "in the others the label of the gradient alone may be what the pictures are called by."
+      if above < settings
+      else "the image counts, too, or the true label is the easier one, and not that of the "
+      "gradient alone."
+    ),
+  ]
 
 
 def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[str]:
@@ -173,6 +198,8 @@ def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[
     stack, variation, tensors = setting
     found = both[both["gradient"] == "true_label"]
     wrong = both[both["gradient"] == "wrong_label"]
+    if found.empty:
+      continue
     on_target = metrics.rates(found["hits"].to_numpy(), stack)
     for name in config.transfer:
       rates = metrics.rates(found[f"{name}_hits"].to_numpy(), stack)

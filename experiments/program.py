@@ -1,6 +1,7 @@
 """How every experiment script starts: Hydra, help, and exit statuses."""
 
 import contextlib
+import dataclasses
 import datetime
 import errno
 import fcntl
@@ -94,7 +95,10 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
 
 
 def read_config(
-  config_class: type, folder: str, changeable: Collection[str] = runtime_options.NAMES
+  config_class: type,
+  folder: str,
+  changeable: Collection[str] = runtime_options.NAMES,
+  growing: Collection[str] = (),
 ) -> Any:
   """Returns the config of a results folder that `resume=` names.
 
@@ -102,12 +106,13 @@ def read_config(
     config_class: Its dataclass.
     folder: The folder.
     changeable: Options that may be given anew: those that say where it runs.
+    growing: Numbers that may be raised, see `keep_grown`.
 
   Raises:
-    ConfigError: If the folder holds none, or other options were given, too.
+    ConfigError: If the folder holds none, other options were given, too, or one was lowered.
   """
   given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-  others = [o for o in given if o.partition("=")[0] not in changeable]
+  others = [o for o in given if o.partition("=")[0] not in {*changeable, *growing}]
   if others:
     raise options.ConfigError(
       f"resume: the run keeps its own options; leave out {', '.join(others)}"
@@ -115,7 +120,20 @@ def read_config(
   if any(option.startswith("runtime=") for option in given):
     # What belongs to the old runtime must not stand in the way of the new one.
     given = ["workers=[]", "device=null", *given]
-  return load_config(config_class, folder, given)
+  config, kept = load_config(config_class, folder, given), load_config(config_class, folder)
+  for name in growing:
+    begun = getattr(kept, name)
+    if getattr(config, name) < begun:
+      raise options.ConfigError(f"{name}: {begun} are begun; give more, or leave it out")
+  return config
+
+
+def keep_grown(config: Any, growing: Collection[str]) -> None:
+  """Writes options that a resume raised to the config of its results folder."""
+  kept = load_config(type(config), config.output_dir)
+  grown = dataclasses.replace(kept, **{name: getattr(config, name) for name in growing})
+  if grown != kept:
+    files.write_text(pathlib.Path(config.output_dir) / "config.yaml", OmegaConf.to_yaml(grown))
 
 
 def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequence[str] = ()) -> Any:

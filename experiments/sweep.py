@@ -56,10 +56,8 @@ class LaunchOptions:
   )
 
 
-_CHANGEABLE = (
-  *runtime_options.NAMES,
-  *(field.name for field in dataclasses.fields(LaunchOptions)),
-)
+_CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
+_GROWING = ("repetitions",)
 
 
 class Run(NamedTuple):
@@ -111,10 +109,7 @@ def run(
   if resuming:
     if _experiment(config.resume) != name:
       raise ConfigError(f"resume: {config.resume} is no folder of experiments.{name}")
-    kept = program.load_config(type(config), config.resume)
-    config = program.read_config(type(config), config.resume, _CHANGEABLE)
-    if config.repetitions < kept.repetitions:
-      raise ConfigError(f"repetitions: {kept.repetitions} are begun; give more, or leave it out")
+    config = program.read_config(type(config), config.resume, _CHANGEABLE, _GROWING)
   given = {o.partition("=")[0] for o in HydraConfig.get().overrides.task}
   for option_name in given & set(config.varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
@@ -130,9 +125,8 @@ def run(
   with program.open_results(config, name, resuming) as results:
     folder = results.folder
     print(f"Results: {folder}")
-    if resuming and config.repetitions > kept.repetitions:
-      kept.repetitions = config.repetitions
-      files.write_text(folder / "config.yaml", OmegaConf.to_yaml(kept))
+    if resuming:
+      program.keep_grown(config, _GROWING)
     try:
       _run_all(config, script, folder, runs, row)
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ GLOBAL_MODELS: dict[str, Callable[..., tf.keras.Model]] = {
   "lenet": leakage.lenet,
   "mlp": leakage.mlp,
   "resnet18": resnet.resnet18,
+  "resnet18_pooled": resnet.resnet18_pooled,
   "resnet8": resnet.resnet8,
   "resnet50": applications.resnet50,
   "se_resnet50": resnet.se_resnet50,

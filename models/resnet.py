@@ -1,4 +1,4 @@
-"""Residual networks for small images: a stem of one 3x3 convolution, without pooling."""
+"""Residual networks for small images: a stem of one 3x3 convolution."""
 
 import tensorflow as tf
 
@@ -37,6 +37,19 @@ def resnet18(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Mo
   return _resnet(image_shape, num_classes, _basic, blocks=(2, 2, 2, 2))
 
 
+def resnet18_pooled(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+  """ResNet-18 whose stem ends with max pooling, as in github.com/huyvnphan/PyTorch_CIFAR10.
+
+  Args:
+    image_shape: Height, width and channels.
+    num_classes: C.
+
+  Returns:
+    A model from images to logits `[n, C]`.
+  """
+  return _resnet(image_shape, num_classes, _basic, blocks=(2, 2, 2, 2), pooled=True)
+
+
 def se_resnet50(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
   """ResNet-50 with squeeze-and-excitation.
 
@@ -52,9 +65,11 @@ def se_resnet50(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras
   return _resnet(image_shape, num_classes, _squeezed_bottleneck, blocks=(3, 4, 6, 3))
 
 
-def _resnet(image_shape, num_classes, residual, blocks, filters=64):
+def _resnet(image_shape, num_classes, residual, blocks, filters=64, pooled=False):
   inputs = layers.Input(image_shape)
   outputs = _activated(_convolution(inputs, filters, 3))
+  if pooled:
+    outputs = layers.MaxPooling2D(3, 2, "same")(outputs)
   for stage, count in enumerate(blocks):
     for block in range(count):
       strides = 2 if stage and not block else 1

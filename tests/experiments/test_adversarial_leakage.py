@@ -91,6 +91,15 @@ def test_scores_say_what_the_models_say(finished):
     outputs = tf.nn.softmax(model(found)).numpy()
     hit = outputs.argmax(axis=1) == row.label
     assert hit.sum() == row.hits
+    in_range = tf.nn.softmax(model(np.clip(found, -1, 1))).numpy().argmax(axis=1)
+    assert (in_range == row.label).sum() == row.hits_in_range
+    assert (outputs.argmax(axis=1) == row.true).sum() == row.true_hits
+    true_image = (test.images[row.image] + 1) / 2
+    errors = ((np.clip(found, -1, 1) + 1) / 2 - true_image) ** 2
+    assert row.psnr == pytest.approx(-10 * np.log10(errors.mean(axis=(1, 2, 3))).mean(), abs=1e-3)
+    noise = np.random.default_rng(0).standard_normal([1000, 28, 28, 1]).astype(np.float32)
+    called = model.predict(noise, verbose=0).argmax(axis=1)
+    assert row.noise == np.mean(called == row.label)
     if hit.any():
       assert outputs[hit, row.label].mean() == pytest.approx(row.confidence, rel=1e-4)
   for row in summary["settings"]:
@@ -165,6 +174,21 @@ def test_trained_models_serve_another_run(finished, tmp_path):
   assert other.returncode == 2
   assert "has seed=0, not 1" in other.stderr
   assert not (tmp_path / "other").exists()
+
+
+def test_images_are_added_to_a_run_and_not_taken_away(finished, tmp_path):
+  folder = tmp_path / "run"
+  shutil.copytree(finished[0], folder)
+  before = pd.read_csv(folder / "scores.csv")
+  added = run(f"resume={folder}", "images=4")
+  assert added.returncode == 0, added.stderr
+  after = pd.read_csv(folder / "scores.csv")
+  pd.testing.assert_frame_equal(after[: len(before)], before)
+  assert after["image"].nunique() == 4
+  assert "images: 4\n" in (folder / "config.yaml").read_text()
+  refused = run(f"resume={folder}", "images=3")
+  assert refused.returncode == 2
+  assert "error: images: 4 are begun; give more, or leave it out" in refused.stderr
 
 
 def test_a_folder_of_images(tmp_path):
@@ -272,10 +296,45 @@ def test_the_report_compares_with_the_control():
   true, wrong = scores_of([2] * 12, 2), scores_of([0] * 12, 2, "wrong_label")
   text = describe(true, wrong)
   assert "by that label in 100%, a wrong label's by that wrong label in 0% (paired" in text
-  assert "more often than a wrong one (p < 0.05) in 1 of 1 settings: the image" in text
-  assert "wrong label in 100%, and by the true label in 100%" in describe(
-    true, scores_of([2] * 12, 2, "wrong_label")
-  )
+  assert "wrong one, drawn at random (p < 0.05), in 1 of 1 settings: the image counts" in text
+  text = describe(true, scores_of([2] * 12, 2, "wrong_label", true_hits=0))
+  assert "by that wrong label in 100%, and by the true label in 0% (paired" in text
+  assert "in 0 of 1 settings: in the others the label of the gradient alone" in text
+
+
+def test_few_images_tell_nothing():
+  for count, told in ((5, False), (6, True)):
+    true, wrong = scores_of([2] * count, 2), scores_of([0] * count, 2, "wrong_label")
+    text = describe(true, wrong)
+    assert ("5 images are too few to tell: p cannot be below 0.0625." in text) != told
+    assert ("in 1 of 1 settings" in text) == told
+
+
+def test_other_settings_stand_beside_the_first():
+  text = describe(
+    scores_of([2] * 12, 2), scores_of([1] * 12, 2, total_variation=0.2),
+    scores_of([2] * 12, 2, tensors="alike"),
+  )  # fmt: skip
+  assert "- Stack 2: (a) is 100% with TV 0.1 and all, 50% with TV 0.2 and all (paired" in text
+  assert "- Stack 2: (a) is 100% with TV 0.1 and all, 100% with TV 0.1 and alike." in text
+
+
+def test_copies_are_told_from_independent_ones_by_their_interval_alone():
+  few = describe(scores_of([1], 1), scores_of([1] * 3, 2))
+  assert "copies in 0 of 1 stacks, below in 0." in few
+  # 1 - (1 - 0.5)^2 is 75%; both copies of half the images make 50%, one of each 100%.
+  rows = scores_of([1] * 40, 1)
+  assert "copies in 0 of 1 stacks, below in 1." in describe(rows, scores_of([2, 0] * 20, 2))
+  assert "copies in 1 of 1 stacks, below in 0." in describe(rows, scores_of([1] * 40, 2))
+
+
+def test_a_setting_without_a_reconstruction_has_no_transfer():
+  other = {"mlp_image": 1, "mlp_noise": 0.25}
+  text = describe(
+    scores_of([2, 2], 2, "wrong_label", mlp_hits=[2, 1], **other),
+    scores_of([2, 2], 4, mlp_hits=[1, 0], **other), transfer=["mlp"],
+  )  # fmt: skip
+  assert text.count("| mlp |") == 1
 
 
 def test_transfer_stands_beside_noise_and_beside_a_wrong_label():
@@ -290,7 +349,7 @@ def test_transfer_stands_beside_noise_and_beside_a_wrong_label():
 def test_flat_shares_do_not_rise_and_one_copy_is_no_stack():
   text = describe(scores_of([1, 0, 0, 0, 0], 1), scores_of([2, 0, 0, 0, 0], 2))
   assert "(a) stays the same, (b) stays the same" in text
-  assert "independent copies in 0 of 1 stacks" in text
+  assert "independent copies in 0 of 1 stacks, below in 0." in text
 
 
 def test_the_papers_values_stand_beside_its_own_setting_alone():

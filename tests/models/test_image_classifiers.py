@@ -12,6 +12,7 @@ from tff_attacks import keras_state
   [
     # 32x32 in colour, 10 classes: torchvision's networks with the same layers have as many.
     ("resnet18", 11_173_962),
+    ("resnet18_pooled", 11_173_962),
     ("vgg16", 33_638_218),
     ("densenet121", 6_964_106),
     # Its convolutions have biases, which torchvision's have not.
@@ -44,3 +45,12 @@ def test_squeezing_and_exciting_adds_two_layers_to_each_block():
   )
   # The stem has a 3x3 instead of a 7x7 kernel.
   assert size == 23_528_522 - (49 - 9) * 3 * 64 + added
+
+
+def test_a_pooled_stem_halves_every_feature_map():
+  def sides(name):
+    model = registry.GLOBAL_MODELS[name]((32, 32, 3), 10)
+    return [layer.output_shape[1] for layer in model.layers if "add" in layer.name]
+
+  assert sides("resnet18") == [32, 32, 16, 16, 8, 8, 4, 4]
+  assert sides("resnet18_pooled") == [16, 16, 8, 8, 4, 4, 2, 2]

@@ -27,9 +27,10 @@ def draw(folder: pathlib.Path) -> None:
     title = f"Reconstructions from the {_GRADIENTS[gradient][2]}"
     reconstructions(folder, rows, f"reconstructions_{gradient}", title)
   true = scores[scores["gradient"] == "true_label"]
-  failed = true[(true["stack"] == true["stack"].max()) & (true["hits"] == 0)]
+  failed = true[true["hits"] == 0]
   if len(failed):
-    reconstructions(folder, failed, "failures", "No copy is called rightly")
+    largest = failed[failed["stack"] == failed["stack"].max()]
+    reconstructions(folder, largest, "failures", "No copy is called rightly")
 
 
 def rates(folder: pathlib.Path, scores: pd.DataFrame) -> None:
@@ -41,14 +42,16 @@ def rates(folder: pathlib.Path, scores: pd.DataFrame) -> None:
     folder: The results folder.
     scores: A row an attempt, `setting` its name.
   """
-  names = dict.fromkeys(scores["setting"])
+  names = list(dict.fromkeys(scores["setting"]))
   table = metrics.settings(scores)
+  table["setting"] = _names(table)
   gradients = list(dict.fromkeys(table["gradient"]))
   width = 0.8 / len(gradients)
   figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharey=True, layout="constrained")
   for shift, gradient in enumerate(gradients):
     rows = table[table["gradient"] == gradient]
-    x = np.arange(len(rows)) + (shift - (len(gradients) - 1) / 2) * width
+    x = np.array([names.index(name) for name in rows["setting"]])
+    x = x + (shift - (len(gradients) - 1) / 2) * width
     for axis, name in zip(axes, ("copies", "images"), strict=True):
       _bars(axis, x, width, rows, name)
     label = "independent copies, 1 - (1 - a)^B"
