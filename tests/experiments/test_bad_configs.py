@@ -23,7 +23,7 @@ SCRIPTS = sorted(
 )
 NEEDED = {name: ["pairs=[4-9]"] for name in ("distributions", "controls", "differential_privacy",
   "dp_frontier")} | {"compare": ["combinations=x"], "original_crpa": ["original=x"],
-  "report": ["folder=x"]}  # fmt: skip
+  "report": ["folder=x"], "semi_targeted_average": ["sweeps=[x]"]}  # fmt: skip
 """Options without which a script refuses everything."""
 
 

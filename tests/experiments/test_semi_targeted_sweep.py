@@ -143,6 +143,28 @@ def test_the_ratio_of_the_means_is_no_mean_of_ratios():
   assert found["of_means"] == pytest.approx(0.7 / 0.45)
 
 
+def test_the_average_over_data_sets(tmp_path):
+  some = pd.DataFrame(rows()).assign(sources="[2]")
+  other = some.assign(dataset="cifar10", best_ata=some["best_ata"] / 2)
+  for name, runs in (("a", some), ("b", other), ("c", other)):
+    (tmp_path / name).mkdir()
+    runs.to_csv(tmp_path / name / "summary.csv", index=False)
+    (tmp_path / name / "experiment.txt").write_text("semi_targeted_sweep")
+  sweeps = f"sweeps=[{tmp_path / 'a'},{tmp_path / 'b'}]"
+  result = programs.run("semi_targeted_average", sweeps, f"output_dir={tmp_path / 'average'}")
+  assert result.returncode == 0, result.stderr
+  text = (tmp_path / "average" / "average.md").read_text()
+  # 0.4 and 0.2; published 0.191 and 0.400, of ADA 0.832 and 0.581.
+  assert "| train and scale | 0.05 | 2 | 0.300 +/- 0.141 | 0.010 | 0.985 | 0.295 | 0.776 |" in text
+  assert "| ada full | 0.05 | train and scale | 1.25 | 2.39 |" in text
+  refused = programs.run(
+    "semi_targeted_average", f"sweeps=[{tmp_path / 'b'},{tmp_path / 'c'}]",
+    f"output_dir={tmp_path / 'other'}",
+  )  # fmt: skip
+  assert refused.returncode == 2
+  assert "error: sweeps: one for each data set, not cifar10, cifar10" in refused.stderr
+
+
 @pytest.mark.slow
 def test_a_sweep(tmp_path):
   result = programs.run(
