@@ -154,6 +154,9 @@ def test_a_reconstruction_must_be_recognised_and_alike_in_the_same_run():
     {"records": {"recognised": 0.5, "correlation": 0.2}}, {"records": {"recognised": 0.1}}
   )
   assert stopped.held
+  # A pattern that the classifier falls for.
+  pattern = {"recognised": 0.65, "correlation": 0.042, "other_correlation": 0.041}
+  assert claims_of({"records": pattern})[1].held
   _, once = claims_of({"records": {"recognised": 0.5}}, {})
   assert once.held is False
   assert "with it 1 of 2 runs" in once.figures

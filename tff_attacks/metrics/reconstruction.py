@@ -11,6 +11,8 @@ import numpy as np
 from scipy.spatial import distance
 
 _RECOGNISED = 0.4
+_CORRELATED = 0.2
+"""Five standard deviations of that of noise, of 28x28 pixels."""
 
 
 class Quality(NamedTuple):
@@ -34,7 +36,10 @@ class Quality(NamedTuple):
 
 
 def succeeded(recognised: Any, correlation: Any, other_correlation: Any) -> Any:
-  """Whether a set of reconstructions shows class G: more than a happy pattern, and G before others.
+  """Whether a set of reconstructions shows class G: recognised, and like it more than like others.
+
+  A classifier alone may recognise a pattern without any likeness; so the mean image must
+  correlate with G, by more than noise does.
 
   Args:
     recognised: Of one `Quality`, or arrays of many.
@@ -44,7 +49,8 @@ def succeeded(recognised: Any, correlation: Any, other_correlation: Any) -> Any:
   Returns:
     bool, or an array of them; False where they are not numbers.
   """
-  return (recognised >= _RECOGNISED) & (correlation > other_correlation)
+  alike = (correlation >= _CORRELATED) & (correlation > other_correlation)
+  return (recognised >= _RECOGNISED) & alike
 
 
 def quality(
