@@ -212,9 +212,11 @@ def _aggregator(shapes: _Shapes) -> tff.aggregators.WeightedAggregationFactory:
   if shapes.privacy != "clients":
     return aggregation.build_aggregator(shapes.aggregator)
   kinds = {"fixed": clients.fixed_clipping, "adaptive": clients.adaptive_clipping}
-  return tff.aggregators.as_weighted_aggregator(
-    kinds[shapes.clipping](shapes.l2_norm_clip, shapes.noise_multiplier, shapes.num_clients)
+  noisy_mean = kinds[shapes.clipping](
+    shapes.l2_norm_clip, shapes.noise_multiplier, shapes.num_clients
   )
+  # No clipping bounds what is not finite.
+  return aggregation.RefusingFactory(tff.aggregators.as_weighted_aggregator(noisy_mean))
 
 
 def distribute(

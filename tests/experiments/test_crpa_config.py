@@ -9,6 +9,7 @@ from tests.tff_attacks.data import test_datasets
 from tff_attacks import keras_state
 from tff_attacks.data import partition
 from tff_attacks.privacy import accounting
+from tff_attacks.runtime import in_process
 
 
 def config(**changes):
@@ -128,6 +129,22 @@ def test_an_adversary_may_leave_out_the_noise():
 
   assert norm(compiled.training) > 100 * norm(compiled.attack.training) > 0
   assert crpa_setup.prepare(config(**changes)).compiled.attack.training is None
+
+
+@pytest.mark.parametrize("clipping", ["fixed", "adaptive"])
+def test_the_mean_of_clipped_updates_takes_what_is_not_finite_for_zero(clipping):
+  one = {"privacy": "clients", "noise_multiplier": 0.0, "clipping": clipping, "optimizer": "sgd"}
+  setup = crpa_setup.prepare(config(**one))
+  federation = setup.compiled.federation
+  setup.data[3].images[0] = np.nan
+  with in_process.in_process():
+    server = federation.initial_server(keras_state.initial_weights(setup.compiled.model_fn, 0))
+    clients = [federation.initial_client(0, i) for i in range(10)]
+    server, clients, _ = federation.process.next(server, clients, setup.data)
+  assert np.isnan([client.update_norm for client in clients]).tolist() == [
+    i == 3 for i in range(10)
+  ]
+  assert np.isfinite(np.concatenate([np.ravel(w) for w in server.weights.trainable])).all()
 
 
 def _with(layer):

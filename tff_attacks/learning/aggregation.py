@@ -33,7 +33,7 @@ class _NonemptyMeanFactory(tff.aggregators.WeightedAggregationFactory):
     return tff.templates.AggregationProcess(inner.initialize, next_fn)
 
 
-class _RefusingFactory(tff.aggregators.WeightedAggregationFactory):
+class RefusingFactory(tff.aggregators.WeightedAggregationFactory):
   """Sets updates whose norm is not finite to zero, and their weights, and counts them.
 
   The measurements are `not_finite`, int32, and the inner factory's as `inner`.
@@ -43,6 +43,7 @@ class _RefusingFactory(tff.aggregators.WeightedAggregationFactory):
     self._inner = inner
 
   def create(self, value_type, weight_type):
+    """Returns the aggregation process for updates and weights of these types."""
     inner = self._inner.create(value_type, weight_type)
 
     @tff.tensorflow.computation(value_type, weight_type)
@@ -144,7 +145,7 @@ def build_aggregator(
     raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(NAMES)}")
   if isinstance(factory, tff.aggregators.UnweightedAggregationFactory):
     factory = tff.aggregators.as_weighted_aggregator(factory)
-  return _RefusingFactory(factory) if refuses else factory
+  return RefusingFactory(factory) if refuses else factory
 
 
 def _clipped_mean(norm):
