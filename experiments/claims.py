@@ -159,17 +159,13 @@ def _stops_poisoning(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
 
 
 def _stops_reconstruction(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
-  counts = {
-    name: f"{name} {runs['reconstructed'].sum()} of {len(runs)} runs"
-    for name, runs in levels.items()
-  }
-  free = levels.get("without privacy")
+  counts = {name: int(runs["reconstructed"].sum()) for name, runs in levels.items()}
+  told = ", ".join(f"{name} {count} of {len(levels[name])} runs" for name, count in counts.items())
   return Claim(
     f"{kind} stops the reconstruction (recognised, and most like G)",
-    None if free is None or not free["reconstructed"].any()
-    else not levels["with it"]["reconstructed"].any(),
-    "reconstructed " + ", ".join(counts.values()) + _diverged(levels["with it"]),
-  )  # fmt: skip
+    counts["with it"] == 0 if counts.get("without privacy") else None,
+    f"reconstructed {told}{_diverged(levels['with it'])}",
+  )
 
 
 def _of_cells(values: pd.Series) -> pd.Series:

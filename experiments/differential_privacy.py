@@ -7,12 +7,12 @@ from experiments import distributions, program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
-Runs CRPA on some pairs of classes, with one class per client (alpha = 0) and with nearly equal \
+Runs CRPA on some pairs of classes, with one class per client (alpha = 0) and with almost equal \
 shares (alpha = 10), under several settings of differential privacy: none; as published \
-(microbatches: the whole batch is clipped as one); of each record; of each client at the server; \
-and controls, because these change more than the noise: the published optimizer alone (sgd), and \
-each clipping without noise. Each also without attack. Writes summary.csv (a row a run) and draws \
-the bars (the CRPA study's Figure 8).
+(microbatches: the whole batch is clipped as one); of each record; of each client at the server. \
+Controls, because these change more than the noise: the published optimizer alone (sgd), each \
+clipping without noise, and an adversary that only clips. Each also without attack. Writes \
+summary.csv (a row a run) and draws the bars (the CRPA study's Figure 8).
 It can be stopped at any time and goes on with resume=<folder>."""
 
 

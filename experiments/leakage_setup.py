@@ -78,7 +78,8 @@ def prepare(config: LeakageConfig) -> Setup:
   training = local_training.local_training(
     _optimizer(config), gradient, config.batch_size, config.local_epochs
   )
-  # Observing costs a copy of each client's update.
+  # Observing costs a copy of each client's update. Both are built before any model is called:
+  # TFF builds in graphs of TF 1, after which Keras refuses to trace older models.
   federation, observing = (
     process.build_federation(
       model_fn, training, attack_lib.honest(), aggregation.build_aggregator("mean"), observe

@@ -120,9 +120,9 @@ def read_config(
   if any(option.startswith("runtime=") for option in given):
     # What belongs to the old runtime must not stand in the way of the new one.
     given = ["workers=[]", "device=null", *given]
-  config, kept = load_config(config_class, folder, given), load_config(config_class, folder)
+  config = load_config(config_class, folder, given)
   for name in growing:
-    begun = getattr(kept, name)
+    begun = getattr(load_config(config_class, folder), name)
     if getattr(config, name) < begun:
       raise options.ConfigError(f"{name}: {begun} are begun; give more, or leave it out")
   return config

@@ -1,7 +1,6 @@
 """Tables I and II's Average rows: semi-targeted sweeps over several data sets as one."""
 
 import dataclasses
-import pathlib
 
 from experiments import program
 from experiments.options import ConfigError, option
@@ -28,7 +27,7 @@ def run(config: AverageConfig) -> int:
   if not config.sweeps:
     raise ConfigError("sweeps: give at least one folder")
 
-  # pandas takes a second to import.
+  # pandas and SciPy take a second to import.
   from experiments import semi_targeted_tables
   from tff_attacks import files
 
@@ -45,16 +44,9 @@ def run(config: AverageConfig) -> int:
 
 
 def _read(folder: str):
-  import pandas as pd
+  from experiments import published
 
-  path = pathlib.Path(folder)
-  try:
-    experiment = (path / program.EXPERIMENT).read_text()
-    summary = pd.read_csv(path / "summary.csv", float_precision="round_trip")
-  except (OSError, ValueError) as error:
-    raise ConfigError(f"sweeps: {folder} holds no sweep with runs: {error}") from error
-  if experiment != "semi_targeted_sweep":
-    raise ConfigError(f"sweeps: {folder} is of experiments.{experiment}")
+  summary = published.read_summary("sweeps", "semi_targeted_sweep", folder)
   summary = summary[(summary["attack"] != "none") & (summary["aggregator"] == "mean")]
   if summary.empty:
     raise ConfigError(f"sweeps: no attack on the mean is finished in {folder}")

@@ -24,7 +24,7 @@ AGGREGATORS = (
   *("centered_clipping", "dp"),
 )
 
-BOUNDED = (*("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp"),)
+BOUNDED = ("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp")
 """Those that need a `norm_bound`."""
 
 NO_TARGET = -1

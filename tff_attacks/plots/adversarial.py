@@ -40,11 +40,11 @@ def rates(folder: pathlib.Path, scores: pd.DataFrame) -> None:
 
   Args:
     folder: The results folder.
-    scores: A row an attempt, `setting` its name.
+    scores: A row an attempt.
   """
-  names = list(dict.fromkeys(scores["setting"]))
   table = metrics.settings(scores)
   table["setting"] = _names(table)
+  names = list(dict.fromkeys(table["setting"]))
   gradients = list(dict.fromkeys(table["gradient"]))
   width = 0.8 / len(gradients)
   figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharey=True, layout="constrained")
