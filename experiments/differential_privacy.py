@@ -44,6 +44,7 @@ def report(config: DifferentialPrivacyConfig, folder: pathlib.Path) -> None:
 
   summary = study.read(folder)
   privacy.settings(summary, folder / "images")
+  privacy.images(summary, folder)
   print(study.table(summary, ["reconstruct", "poison", "alpha", "setting"]).to_string())
 
 

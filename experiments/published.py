@@ -233,7 +233,7 @@ def _differential_privacy(summary: pd.DataFrame) -> list[str]:
     for setting, privacy in (("none", "no"), ("microbatches", "yes"))
   )
   by = [*plots.PAIR, "alpha", "setting"]
-  ours = plots.table(summary, [*by, "epsilon"]).reset_index()
+  ours = plots.table(summary, [*by, "epsilon"]).reset_index().round({"epsilon": 1})
   attacks = {"crpa": "alpha = {:g}", "none": "alpha = {:g}, no attack"}
   accuracies = summary[summary["attack"].isin(attacks)].pivot_table(
     index="setting", columns=["attack", "alpha"], values="late_test_accuracy", sort=False

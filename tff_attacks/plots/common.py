@@ -32,6 +32,12 @@ def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
   save(figure, folder / "images", "reconstructions")
 
 
+def show(axis, run: pathlib.Path, name: str = "generated") -> None:
+  """Draws four of a run's final reconstructions, or of the `real` images beside them."""
+  with np.load(run / "reconstructions.npz") as arrays:
+    axis.imshow(grid(arrays[name][:4], 2), cmap="gray", vmin=0, vmax=1)
+
+
 def picture(images: np.ndarray, path: pathlib.Path) -> None:
   """Writes the first 24 images, float in [-1, 1], as two rows of a picture of their size."""
   pixels = (grid(images[:24], columns=12) * 255).astype(np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tff_attacks.plots import study
-from tff_attacks.plots.common import grid, save
+from tff_attacks.plots.common import save, show
 
 _NAMES = {
   "none": "no privacy",
@@ -83,6 +83,30 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   save(figure, folder, "settings")
 
 
+def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """The final reconstructions of each pair under each privacy, above real images."""
+  attacked = summary[summary["attack"] == "crpa"].sort_values("seed")
+  kinds = [name for name in _NAMES if (attacked["setting"] == name).any()]
+  cells = sorted(set(map(tuple, attacked[[*study.PAIR, "alpha"]].to_numpy())))
+  figure, axes = plt.subplots(
+    len(kinds) + 1, len(cells), figsize=(2.2 + 1.3 * len(cells), 1 + 1.3 * len(kinds)),
+    layout="constrained", squeeze=False,
+  )  # fmt: skip
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[])
+  for axis, name in zip(axes[:, 0], [*map(_NAMES.get, kinds), "real G"], strict=True):
+    axis.set_ylabel(name, rotation=0, ha="right", va="center")
+  for column, (g, t, alpha) in enumerate(cells):
+    axes[0, column].set_title(f"{study.pair_name((int(g), int(t)))}\nalpha = {alpha:g}")
+    of_cell = attacked[(attacked[[*study.PAIR, "alpha"]] == (g, t, alpha)).all(axis=1)]
+    for row, kind in enumerate(kinds):
+      if not (runs := of_cell[of_cell["setting"] == kind]).empty:
+        show(axes[row, column], folder / "runs" / runs["run"].iloc[0])
+    show(axes[-1, column], folder / "runs" / of_cell["run"].iloc[0], "real")
+  figure.suptitle("Reconstructions of class G after the last round (first seed)")
+  save(figure, folder / "images", "images_over_settings")
+
+
 def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """Accuracy and AAA over epsilon, above the reconstructions under each noise."""
   attacked = summary[summary["attack"] == "crpa"].sort_values(["noise_multiplier", "seed"])
@@ -130,8 +154,7 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
         axis.set_ylabel(_NAMES[kind])
       if runs.empty:
         continue
-      with np.load(folder / "runs" / runs["run"].iloc[0] / "reconstructions.npz") as arrays:
-        axis.imshow(grid(arrays["generated"][:4], 2), cmap="gray", vmin=0, vmax=1)
+      show(axis, folder / "runs" / runs["run"].iloc[0])
       if noise:
         axis.set_xlabel(f"epsilon {runs['epsilon'].iloc[0]:.3g}", fontsize=8)
   first = attacked.iloc[0]

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from tff_attacks.metrics import classification
-from tff_attacks.plots.common import grid, save
+from tff_attacks.plots.common import save, show
 
 AAA = "average_attack_accuracy"
 PAIR = ["reconstruct", "poison"]
@@ -246,10 +246,8 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
         axes[row, column].set_title(f"alpha = {alpha:g}")
       if runs.empty:
         continue
-      with np.load(folder / "runs" / runs["run"].iloc[0] / "reconstructions.npz") as arrays:
-        generated, real = arrays["generated"][:4], arrays["real"][:4]
-      axes[row, column].imshow(grid(generated, 2), cmap="gray", vmin=0, vmax=1)
-      axes[row, -1].imshow(grid(real, 2), cmap="gray", vmin=0, vmax=1)
+      show(axes[row, column], folder / "runs" / runs["run"].iloc[0])
+      show(axes[row, -1], folder / "runs" / runs["run"].iloc[0], "real")
   axes[0, -1].set_title("real G")
   figure.suptitle("Reconstructions of class G after the last round (first seed)")
   save(figure, folder / "images", "images_over_alpha")

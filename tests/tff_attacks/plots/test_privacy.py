@@ -66,12 +66,29 @@ def test_a_run_that_is_missing_has_not_diverged(monkeypatch, tmp_path):
     assert [text.get_text() for text in axis.texts] == ["1 of 2 diverged"]
 
 
+def with_images(folder, runs):
+  (folder / "images").mkdir()
+  for run in runs["run"]:
+    (folder / "runs" / run).mkdir(parents=True)
+    images = {name: np.zeros([6, 28, 28, 1]) for name in ("generated", "real")}
+    np.savez(folder / "runs" / run / "reconstructions.npz", **images)
+
+
+def test_images_draws_each_setting_above_real_ones(monkeypatch, tmp_path):
+  runs = summary(("none", "records"), (0.3,), alphas=(0.0, 10.0))
+  runs = runs[(runs["setting"] == "none") | (runs["alpha"] == 0.0)]
+  with_images(tmp_path, runs)
+  figure = axes_of(monkeypatch, privacy.images, runs, tmp_path)
+  drawn = np.reshape([len(axis.images) for axis in figure.axes], (3, 4))
+  assert drawn.tolist() == [[1, 1, 1, 1], [1, 0, 1, 0], [1, 1, 1, 1]]
+  names = [axis.get_ylabel() for axis in figure.axes[::4]]
+  assert names == ["no privacy", "noise for records", "real G"]
+  Image.open(tmp_path / "images" / "images_over_settings.png").verify()
+
+
 def test_frontier_draws_accuracy_and_aaa_over_epsilon(monkeypatch, tmp_path):
   runs = summary(("none", "sgd", "records", "clients"), (0.5, 2.0, 0.0))
-  (tmp_path / "images").mkdir()
-  for run in runs["run"]:
-    (tmp_path / "runs" / run).mkdir(parents=True)
-    np.savez(tmp_path / "runs" / run / "reconstructions.npz", generated=np.zeros([6, 28, 28, 1]))
+  with_images(tmp_path, runs)
   figure = axes_of(monkeypatch, privacy.frontier, runs, tmp_path)
   records = runs[(runs["setting"] == "records") & (runs["noise_multiplier"] > 0)]
   for axis, name in zip(
