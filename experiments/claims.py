@@ -113,8 +113,9 @@ def balance(summary: pd.DataFrame) -> list[Claim]:
 def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
   """For each kind of noise: what the attack still adds to AAA, and how often it reconstructs.
 
-  Both where it does so without privacy: elsewhere there is nothing to stop. Clipping alone stands
-  beside it: what that stops is not the noise's doing. A run that diverged shows neither.
+  The first in the cells where it adds something without privacy: elsewhere there is nothing to
+  stop. Clipping alone stands beside it: what that stops is not the noise's doing. A run that
+  diverged shows neither.
   """
   runs = summary[summary["attack"] == "crpa"].set_index([*study.PAIR, "alpha", "seed"])
   runs = runs.assign(
@@ -159,6 +160,8 @@ def _stops_poisoning(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
 
 
 def _stops_reconstruction(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
+  same = levels["with it"].index  # Not every setting has every alpha.
+  levels = {name: runs[runs.index.isin(same)] for name, runs in levels.items()}
   counts = {name: int(runs["reconstructed"].sum()) for name, runs in levels.items()}
   told = ", ".join(f"{name} {count} of {len(levels[name])} runs" for name, count in counts.items())
   return Claim(

@@ -1,4 +1,4 @@
-"""E1: the attack on every pair of classes."""
+"""The attack on every pair of classes."""
 
 import dataclasses
 import pathlib

@@ -9,7 +9,7 @@ import tensorflow as tf
 from experiments import crpa_setup, federated_run, judging, published
 from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
-from tff_attacks import files, keras_state
+from tff_attacks import files, generation
 from tff_attacks.data import partition
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import common
@@ -122,11 +122,8 @@ class Observer:
     common.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
 
   def _generate(self, clients) -> np.ndarray:
-    state = clients[self._setup.split.adversary].attack
-    keras_state.assign(
-      self._generator, tf.nest.map_structure(lambda slot: slot[0], state.generator)
-    )
-    return self._generator(self._noise, training=False).numpy()
+    weights = clients[self._setup.split.adversary].attack.generator
+    return generation.generate(self._generator, weights, self._noise)
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:
     """Draws the figures and returns the summary."""

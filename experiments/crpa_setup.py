@@ -59,7 +59,7 @@ class Setup(NamedTuple):
     compiled: What it shares with other runs.
     split: Who holds how much of what, and who attacks.
     data: Each client's images.
-    parameters: The attack's parameters.
+    parameters: The attack's parameters; None without attack.
     privacy: What protects the honest clients, and how well.
   """
 
@@ -117,7 +117,7 @@ def prepare(config: CRPAConfig) -> Setup:
   shapes["noise_multiplier"] = privacy.mechanism.noise_multiplier
   shapes["microbatch_size"] = privacy.mechanism.microbatch_size
   compiled = _compile(_Shapes(**shapes))
-  parameters: Any = ()
+  parameters: Any = None  # Without attack there is no adversary.
   if injects:
     parameters = injection_parameters(config, dataset, split)
   elif config.attack == "crpa":

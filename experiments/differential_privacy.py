@@ -1,4 +1,4 @@
-"""E3: does differential privacy stop the attack?"""
+"""Does differential privacy stop the attack?"""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""E2: the attack under other distributions of the classes over the clients."""
+"""The attack under other distributions of the classes over the clients."""
 
 import dataclasses
 import pathlib

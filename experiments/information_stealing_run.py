@@ -12,7 +12,7 @@ from experiments.information_stealing_config import InformationStealingConfig
 from experiments.options import bad_input
 from experiments.runtime_options import Runtime
 from models import registry
-from tff_attacks import keras_state
+from tff_attacks import generation, keras_state
 from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import information_stealing
 from tff_attacks.data import datasets, partition
@@ -87,7 +87,7 @@ def prepare(config: InformationStealingConfig) -> Setup:
     latest_start=config.latest_start,
   )
   if config.attack == "none":
-    attack, parameters = attack_lib.honest(), ()
+    attack, parameters = attack_lib.honest(), None
   else:
     attack = information_stealing.information_stealing(
       parameters,
@@ -226,9 +226,8 @@ class Observer:
       common.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
 
   def _generate(self, clients) -> np.ndarray:
-    weights = tf.nest.map_structure(lambda slot: slot[0], clients[-1].attack.generator)
-    keras_state.assign(self._setup.generator, weights)
-    return self._setup.generator(self._noise, training=False).numpy()
+    weights = clients[-1].attack.generator
+    return generation.generate(self._setup.generator, weights, self._noise)
 
   def _scores(self, name: str):
     return self._results.folder / f"scores_{name}.npz"
@@ -267,8 +266,8 @@ class Observer:
       summary["after_attack"] = after[names].tail(10).mean().to_dict()
       quality = self._results.read("reconstruction").drop(columns="round")
       summary["reconstruction"] = quality.iloc[-1].to_dict()
-      summary["reconstruction"]["first_distance"] = quality["distance"].iloc[0]
-      summary["reconstruction"]["lowest_distance"] = quality["distance"].min()
+      summary["reconstruction"]["first_distance"] = quality["distance_rms"].iloc[0]
+      summary["reconstruction"]["lowest_distance"] = quality["distance_rms"].min()
       summary["reconstruction"]["best_recognised"] = quality["recognised"].max()
       summary["reconstruction"]["mean_recognised"] = quality["recognised"].mean()
       summary["reconstruction"] |= self._judge.about(config.target)
@@ -303,8 +302,9 @@ class Observer:
       f"{quality['recognised']:.0%} (in the mean of all rounds {quality['mean_recognised']:.0%}, "
       f"of noise {quality['recognised_noise']:.0%}), their mean "
       f"correlates {quality['correlation']:.2f} with the class (with any other at most "
-      f"{quality['other_correlation']:.2f}), and their distance to it went from "
-      f"{quality['first_distance']:.2f} to {quality['distance']:.2f}; test accuracy was "
+      f"{quality['other_correlation']:.2f}), and the root mean square distance of "
+      "their pixels to it went from "
+      f"{quality['first_distance']:.2f} to {quality['distance_rms']:.2f}; test accuracy was "
       f"{before['test_accuracy']:.2f} before and {after['test_accuracy']:.2f} at the end, macro F1 "
       f"{before['f1']:.2f} and {after['f1']:.2f}."
     )

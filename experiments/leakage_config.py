@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from experiments import run_options
+from experiments import data, run_options
 from experiments.options import ConfigError, option
 from tff_attacks.data import datasets
 
@@ -61,7 +61,7 @@ class LeakageConfig(run_options.RunOptions):
   )
   dataset: str = option(
     "digits", "Data set; image_folder has a subfolder of data_dir for each class.",
-    choices=(*datasets.NAMES, "image_folder"),
+    choices=(*datasets.NAMES, data.FOLDER),
   )  # fmt: skip
   image_size: int = option(64, "Height and width of the images of image_folder.", at_least=8)
   # What the server sees.

@@ -5,8 +5,6 @@ import json
 import pathlib
 from typing import Any
 
-import pandas as pd
-
 from experiments import data, program, sweep
 from experiments.leakage_config import ATTACKS, LeakageConfig
 from experiments.options import ConfigError, option, shared
@@ -209,8 +207,9 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
 def report(config: LeakageTableConfig, folder: pathlib.Path) -> None:
   """Writes and says the table."""
   from experiments import leakage_report
+  from tff_attacks.plots import study
 
-  summary = pd.read_csv(folder / "summary.csv", float_precision="round_trip")
+  summary = study.read(folder)
   # Searches that are cut short say nothing of the paper.
   text = "\n".join(leakage_report.describe(summary, agreement=config.steps is None))
   files.write_text(folder / "table.md", text + "\n")

@@ -142,7 +142,7 @@ class Observer:
     norms = np.array([float(clients[i].update_norm) for i in outcome.cohort])
     chosen = {
       source: [
-        int(np.asarray(clients[i].attack.targets)[0, source]) if i in self._malicious else NO_TARGET
+        self._target(clients[i].attack, source) if i in self._malicious else NO_TARGET
         for i in outcome.cohort
       ]
       for source in self._targets
@@ -174,6 +174,11 @@ class Observer:
     self._results.release("clients", as_text, round_number)
     self._results.release("confusion", {"confusion": self._confusion}, round_number)
     self._results.release("metrics", metrics, round_number)
+
+  def _target(self, state: Any, source: int) -> int:
+    """What an adversary chose; one that does not choose takes what the configuration says."""
+    targets = getattr(state, "targets", None)
+    return self._targets[source] if targets is None else int(np.asarray(targets)[0, source])
 
   def _save_features(self, weights) -> None:
     """Outputs of the last hidden layer on test images, when the attack begins."""

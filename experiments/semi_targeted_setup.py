@@ -1,6 +1,7 @@
 """Turns the configuration of a semi-targeted attack into a federation."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -180,18 +181,23 @@ def _compile(shapes: _Shapes) -> Compiled:
     shapes.local_epochs,
     keep_optimizer_state=False,
   )
-  assumptions = aggregation.Assumptions(
-    shapes.clients_per_round, shapes.byzantine, shapes.norm_bound or 1.0, shapes.noise_multiplier
-  )
   example = label_flipping.Parameters(*label_flipping.one_target(dataset.num_classes, [0], 1))
   federation = process.build_federation(
     model_fn,
     training,
     _attack(shapes, example, contract.from_logits),
-    aggregation.build_aggregator(shapes.aggregator, assumptions),
+    aggregation.build_aggregator(shapes.aggregator, assumptions(shapes)),
   )
   evaluate = evaluation.build_evaluation(model_fn, loss_fn, dataset.test)
   return Compiled(dataset, model_fn, federation, evaluate)
+
+
+def assumptions(config) -> aggregation.Assumptions:
+  """What the server of a run, or of a sweep, assumes of its clients."""
+  bound = math.inf if config.norm_bound is None else config.norm_bound
+  return aggregation.Assumptions(
+    config.clients_per_round, config.byzantine, bound, config.noise_multiplier
+  )
 
 
 def _attack(shapes: _Shapes, parameters, from_logits: bool) -> attack_lib.ClientAttack:

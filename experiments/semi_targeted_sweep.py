@@ -102,9 +102,10 @@ def _check_aggregators(config: SemiTargetedSweepConfig) -> None:
   if config.aggregators == ["mean"]:
     return
   # TensorFlow takes seconds to import.
+  from experiments import semi_targeted_setup
   from tff_attacks.learning import aggregation
 
-  server = aggregation.Assumptions(config.clients_per_round, config.byzantine)
+  server = semi_targeted_setup.assumptions(config)
   for aggregator in config.aggregators:
     with bad_input():
       aggregation.build_aggregator(aggregator, server)
@@ -173,8 +174,9 @@ def report(config: SemiTargetedSweepConfig, folder: pathlib.Path) -> None:
   """Writes and says the tables."""
   from experiments import semi_targeted_tables
   from tff_attacks.plots import semi_targeted_sweep as sweep_plots
+  from tff_attacks.plots import study
 
-  summary = pd.read_csv(folder / "summary.csv", float_precision="round_trip")
+  summary = study.read(folder)
   sweep_plots.draw_all(summary, folder)
   text = "\n".join(semi_targeted_tables.describe(summary, config.sources))
   files.write_text(folder / "tables.md", text)

@@ -38,7 +38,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
   "noise": {"attack": "noise"},
   "other_class": {"attack": "other_class"},
   "real": {"attack": "real"},
-  "none": {"attack": "none"},
+  "none": {"attack": "none", "adversary_noise": True},
 }
 """The attack and its controls, as options of `experiments.crpa`."""
 
@@ -106,16 +106,18 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
       options = shared(config, CRPAConfig) | {"seed": seed} | SETTINGS.get(setting, {}) | own
       one = CRPAConfig(**options | ATTACKS[attack])
       names = {**changes, "seed": seed}
-      control_names = names
+      obeyed = setting.removesuffix("_disobeyed")
+      control_names = names | ({"setting": obeyed} if setting else {})
       nothing = dataclasses.replace(one, **ATTACKS["none"])
       if not _depends_on_pair(one):
-        control_names = {k: v for k, v in names.items() if k not in ("reconstruct", "poison")}
+        for name in ("reconstruct", "poison"):
+          del control_names[name]
         # Nobody attacks: whether the first pair has a fit adversary must not matter.
         anybody: dict[str, Any]
         anybody = {"adversary": "clean", "adversary_lacks": "none", "num_adversaries": 1}
         nothing = dataclasses.replace(nothing, **anybody)
       control = _name("none", control_names)
-      controls.setdefault(control, Run(control, "none", nothing, setting, control))
+      controls.setdefault(control, Run(control, "none", nothing, obeyed, control))
       name = _name(attack, names)
       runs[name] = Run(name, attack, one, setting, control)
   return list((controls | runs).values())

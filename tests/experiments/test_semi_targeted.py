@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from experiments import semi_targeted_config, semi_targeted_run, semi_targeted_s
 from experiments.options import ConfigError
 from experiments.semi_targeted_config import SemiTargetedConfig, check
 from tests import programs
+from tff_attacks.learning import aggregation
 
 SHORT = ["num_clients=6", "samples_per_client=60", "clients_per_round=4", "rounds=6", "patience=2",
          "attacking_frequency=0.5", "checkpoint_every=1", "converge_rounds=6"]  # fmt: skip
@@ -191,6 +193,30 @@ def test_what_cannot_be_run_is_refused_by_name(changes, message):
     semi_targeted_setup.prepare(config(**changes))
 
 
+WITHOUT_TARGETS = """
+from experiments import program, semi_targeted, semi_targeted_setup
+from tff_attacks.attacks import attack
+
+semi_targeted_setup._attack = lambda shapes, parameters, from_logits: attack.honest()
+program.main(
+  "experiments.semi_targeted", semi_targeted.SemiTargetedConfig, semi_targeted.SUMMARY,
+  semi_targeted.run,
+)
+"""
+
+
+def test_an_attack_that_chooses_no_target_is_measured_by_the_configured_one(tmp_path):
+  """As that of the README, once it is named among those of the script."""
+  options = [*SHORT, "attack=label_flipping", "target=7", f"output_dir={tmp_path / 'run'}"]
+  command = [sys.executable, "-c", WITHOUT_TARGETS, *options]
+  result = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert result.returncode == 0, result.stderr
+  clients = pd.read_csv(tmp_path / "run" / "clients.csv")
+  for _, row in clients.iterrows():
+    found = np.array(json.loads(row["target_2"]))
+    np.testing.assert_array_equal(found, np.where(json.loads(row["malicious"]), 7, -1))
+
+
 def test_once_begun_it_needs_its_start_no_more(finished):
   folder, _ = finished
   begun = config(start_from="/nowhere", output_dir=str(folder))
@@ -217,6 +243,12 @@ def test_bad_input_leaves_nothing(tmp_path):
   assert result.returncode == 2
   assert "error: aggregator: krum needs 5 clients" in result.stderr
   assert not folder.exists()
+
+
+def test_the_options_name_the_aggregators_that_there_are():
+  """Options are read before TensorFlow is imported, and so have a copy."""
+  assert {*semi_targeted_config.AGGREGATORS, "nonempty_mean"} == set(aggregation.NAMES)
+  assert semi_targeted_config.BOUNDED == aggregation.BOUNDED
 
 
 def test_who_is_compromised():

@@ -107,11 +107,13 @@ def test_every_setting_of_privacy_has_its_runs_without_attack():
   config = differential_privacy.DifferentialPrivacyConfig(pairs=["4-9", "8-4"], repetitions=1)
   plan = differential_privacy.plan(config)
   by_name = {one.name: one for one in plan}
-  # Ten settings; both pairs share the run without attack at alpha = 0 only.
-  assert len(by_name) == len(plan) == 10 * (2 + 1 + 2 + 2)
+  # Ten settings; both pairs share the run without attack at alpha = 0 only. Where the adversary
+  # disobeys, it is the one in which everybody obeys.
+  assert len(by_name) == len(plan) == 10 * (2 + 2) + 8 * (1 + 2)
   for one in plan:
     assert by_name[one.control].attack == "none"
-    assert by_name[one.control].setting == one.setting
+    assert by_name[one.control].setting == one.setting.removesuffix("_disobeyed")
+    assert by_name[one.control].config.adversary_noise
     assert by_name[one.control].config.privacy == one.config.privacy
   published = by_name["crpa-reconstruct4-poison9-alpha10.0-settingmicrobatches-seed0"].config
   assert (published.privacy, published.microbatches, published.noise_multiplier) == (

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
 
@@ -85,31 +83,6 @@ def may_start(context: Context, parameters: Any) -> tf.Tensor:
 def append(data: Images, more: Images) -> Images:
   """The images of both, one set after the other."""
   return tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), data, more)
-
-
-def initial_generator(
-  generator_fn: keras_state.ModelFn,
-  optimizer: tff.learning.optimizers.Optimizer,
-  learning_rate: float,
-  seed: int,
-) -> tuple[ModelWeights, Any]:
-  """Initial weights of an adversary's generator and its optimizer's state, both eager.
-
-  Args:
-    generator_fn: Returns the Keras generator.
-    optimizer: Trains it; its learning rate is replaced.
-    learning_rate: The one in force.
-    seed: Seeds the weights.
-  """
-  weights = keras_state.initial_weights(generator_fn, seed)
-  state = optimizer.initialize(keras_state.specs(weights.trainable))
-  return weights, optimizer.set_hparams(state, {"learning_rate": learning_rate})
-
-
-def mean_total_variation(images: tf.Tensor) -> tf.Tensor:
-  """Mean absolute difference between neighbouring pixels: what a smoothness prior weighs."""
-  pixels = tf.cast(tf.reduce_prod(tf.shape(images)), tf.float32)
-  return tf.reduce_sum(tf.image.total_variation(images)) / pixels
 
 
 def keep_data(workspace, state, context, data, seed):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_attacks import keras_state
+from tff_attacks import generation, keras_state
 from tff_attacks.attacks import attack
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
@@ -107,7 +107,7 @@ def crpa(
     return Workspace(keras_state.build(generator_fn), global_model)
 
   def initialize(parameters, seed):
-    weights, optimizer_state = attack.initial_generator(
+    weights, optimizer_state = generation.initial_generator(
       generator_fn, generator_optimizer, parameters.generator_learning_rate, seed
     )
     state = State(
@@ -166,7 +166,7 @@ def crpa(
       generated = keras_state.call(generator, noise, seed)
       fake_output = discriminator(generated, training=False)
       generator_loss = loss_fn(tf.fill([batch_size], parameters.reconstruct), fake_output)
-      generator_loss += parameters.total_variation * attack.mean_total_variation(generated)
+      generator_loss += parameters.total_variation * generation.mean_total_variation(generated)
       if has_class_for_generated:
         discriminator_loss = loss_fn(tf.fill([batch_size], num_classes), fake_output)
         discriminator_loss += tf.cond(  # A free rider has no images of its own.

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_attacks import keras_state
+from tff_attacks import generation, keras_state
 from tff_attacks.attacks import attack
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
@@ -98,7 +98,7 @@ def information_stealing(
     return Workspace(keras_state.build(generator_fn), global_model)
 
   def initialize(parameters, seed):
-    weights, optimizer_state = attack.initial_generator(
+    weights, optimizer_state = generation.initial_generator(
       generator_fn, generator_optimizer, parameters.generator_learning_rate, seed
     )
     state = State(parameters, np.int32(NOT_STARTED), weights, optimizer_state, 0.0)
@@ -141,7 +141,7 @@ def information_stealing(
       with tf.GradientTape() as tape:
         images = keras_state.call(generator, noise, step_seed)
         loss = loss_fn(target, discriminator(images, training=False))
-        loss += state.parameters.total_variation * attack.mean_total_variation(images)
+        loss += state.parameters.total_variation * generation.mean_total_variation(images)
       gradients = tape.gradient(loss, generator.trainable_variables)
       optimizer_state = keras_state.apply_gradients(
         generator_optimizer, optimizer_state, generator.trainable_variables, gradients

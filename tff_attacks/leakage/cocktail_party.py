@@ -11,8 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tff_attacks import keras_state
-from tff_attacks.attacks import attack
+from tff_attacks import generation, keras_state
 from tff_attacks.leakage import leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 
@@ -51,7 +50,7 @@ def cocktail_party(
 
   def smoothness(sources):
     images = tf.reshape(sources, [-1, *image_shape])
-    return total_variation * attack.mean_total_variation(images)
+    return total_variation * generation.mean_total_variation(images)
 
   def reconstruct(observation, seed, watch=search.unwatched):
     del seed  # It starts from the whitened mixtures themselves.

@@ -9,8 +9,7 @@ easy" for the labels.
 import numpy as np
 import tensorflow as tf
 
-from tff_attacks import keras_state
-from tff_attacks.attacks import attack
+from tff_attacks import generation, keras_state
 from tff_attacks.leakage import functional, gradient_matching, labels, leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 from tff_attacks.metrics import leakage as metrics
@@ -71,7 +70,7 @@ def dlf(
       loss = difference * len(batches) * observation.epochs
       flat = tf.reshape(images, [-1, *images.shape[2:]])
       outside = (images - tf.clip_by_value(images, -1, 1)) / 2
-      loss += total_variation * attack.mean_total_variation(flat)
+      loss += total_variation * generation.mean_total_variation(flat)
       loss += clipping * tf.reduce_sum(outside**2) / flat.shape[0]
       if epochs > 1:
         loss += order_invariance * order_distance(images, kernel)

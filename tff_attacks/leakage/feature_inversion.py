@@ -8,8 +8,7 @@ an image with such features is sought. Source: https://arxiv.org/abs/2209.05578,
 import numpy as np
 import tensorflow as tf
 
-from tff_attacks import keras_state
-from tff_attacks.attacks import attack
+from tff_attacks import generation, keras_state
 from tff_attacks.leakage import cocktail_party, leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 
@@ -68,7 +67,7 @@ def feature_inversion(
       (images,) = values
       found = tf.math.l2_normalize(features_of(images, training=False), axis=1)
       cosines = tf.reduce_sum(found * wanted, axis=1)
-      smoothness = attack.mean_total_variation(images)
+      smoothness = generation.mean_total_variation(images)
       return 1 - tf.reduce_mean(cosines) + total_variation * smoothness
 
     adam = tf.keras.optimizers.legacy.Adam(inversion_learning_rate)

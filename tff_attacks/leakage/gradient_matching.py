@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_attacks import keras_state
-from tff_attacks.attacks import attack
+from tff_attacks import generation, keras_state
 from tff_attacks.leakage import functional, labels, leakage, search
 from tff_attacks.leakage.leakage import Observation, Reconstruction
 
@@ -124,7 +123,7 @@ def inverting_gradients(
         found = functional.simulate(model, epoch * epochs, local_rate)
       else:
         found = functional.gradients(model, images, soft_labels)
-      smoothness = attack.mean_total_variation(images)
+      smoothness = generation.mean_total_variation(images)
       return distance(found, target, weights) + total_variation * smoothness
 
     adam = tf.keras.optimizers.legacy.Adam(search.three_drops(learning_rate, steps))

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tff_attacks import keras_state
-from tff_attacks.attacks import attack
+from tff_attacks import generation, keras_state
 from tff_attacks.leakage import functional, gradient_matching, leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 
@@ -58,7 +57,7 @@ def grnn(
       difference = gradient_matching.squared_difference(found, target)
       # The source adds a Wasserstein distance, which is this root in its code.
       distance = tf.sqrt(difference + 1e-20)
-      return difference + distance + total_variation * attack.mean_total_variation(images)
+      return difference + distance + total_variation * generation.mean_total_variation(images)
 
     rmsprop = tf.keras.optimizers.legacy.RMSprop(learning_rate, rho=_DECAY, momentum=_MOMENTUM)
     values, losses = search.descend(

@@ -1,6 +1,7 @@
 """How the server combines the clients' updates: TFF aggregation factories by name."""
 
 import collections
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ class Assumptions(NamedTuple):
 
   clients_per_round: int
   byzantine: int = 0
-  norm_bound: float = 1.0
+  norm_bound: float = math.inf
   noise_multiplier: float = 0.0
 
 
@@ -113,6 +114,17 @@ without samples; weighting by examples lets an adversary buy influence with inje
 
 NAMES = (*AGGREGATORS, *RULES)
 
+_ASSUME_NOTHING = (
+  "mean",
+  "nonempty_mean",
+  "examples_weighted_mean",
+  "coordinate_median",
+  "geometric_median",
+)
+
+BOUNDED = ("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp")
+"""Those that need a `norm_bound`."""
+
 
 def build_aggregator(
   name: str, server: Assumptions | None = None
@@ -123,11 +135,18 @@ def build_aggregator(
     name: One of `NAMES`.
     server: What it assumes, and that an update whose norm is not finite is refused: a rule does
       not see it, elsewhere it counts as zero, without weight. If not given, it assumes nothing
-      and refuses nothing.
+      and refuses nothing, which the means and medians can do.
 
   Raises:
-    ValueError: If the name is unknown, or the guarantee of a robust rule would not hold.
+    ValueError: If the name is unknown, if it needs what the server does not say, or if the
+      guarantee of a robust rule would not hold.
   """
+  if name not in NAMES:
+    raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(NAMES)}")
+  if server is None and name not in _ASSUME_NOTHING:
+    raise ValueError(f"aggregator: {name} needs to know what the server assumes of its clients")
+  if server is not None and name in BOUNDED and math.isinf(server.norm_bound):
+    raise ValueError(f"norm_bound: aggregator={name} needs one")
   refuses = server is not None
   server = server or Assumptions(clients_per_round=1)
   if name in RULES:
@@ -139,10 +158,7 @@ def build_aggregator(
         f"malicious, there are {server.clients_per_round}"
       )
     return tff.aggregators.as_weighted_aggregator(robust.RobustFactory(rule, server.byzantine))
-  if name in AGGREGATORS:
-    factory = AGGREGATORS[name](server)
-  else:
-    raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(NAMES)}")
+  factory = AGGREGATORS[name](server)
   if isinstance(factory, tff.aggregators.UnweightedAggregationFactory):
     factory = tff.aggregators.as_weighted_aggregator(factory)
   return RefusingFactory(factory) if refuses else factory

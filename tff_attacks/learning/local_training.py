@@ -32,6 +32,10 @@ LossFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(labels `[n]`, model output `[n, classes]`) -> mean loss."""
 
 
+PerExampleLossFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""(labels `[n]`, model output `[n, classes]`) -> losses `[n]`."""
+
+
 GradientFn = Callable[[tf.keras.Model, Images, tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]
 """(model, batch, seed) -> (mean loss, gradients of the trainable variables)."""
 
@@ -39,10 +43,22 @@ GradientFn = Callable[[tf.keras.Model, Images, tf.Tensor], tuple[tf.Tensor, list
 def build_optimizer(
   name: str, learning_rate: float, beta_1: float = 0.9
 ) -> tff.learning.optimizers.Optimizer:
-  """A functional optimizer: `adam` (beta_2 0.999, epsilon 1e-7) or `sgd`."""
-  if name == "adam":
-    return tff.learning.optimizers.build_adam(learning_rate, beta_1)
-  return tff.learning.optimizers.build_sgdm(learning_rate)
+  """A functional optimizer.
+
+  Args:
+    name: `adam` (beta_2 0.999, epsilon 1e-7) or `sgd` (without momentum).
+    learning_rate: Its learning rate.
+    beta_1: Of `adam`.
+
+  Raises:
+    ValueError: If the name is unknown.
+  """
+  match name:
+    case "adam":
+      return tff.learning.optimizers.build_adam(learning_rate, beta_1)
+    case "sgd":
+      return tff.learning.optimizers.build_sgdm(learning_rate)
+  raise ValueError(f"optimizer: unknown {name!r}; allowed: adam, sgd")
 
 
 def cross_entropy(from_logits: bool) -> LossFn:
@@ -50,7 +66,7 @@ def cross_entropy(from_logits: bool) -> LossFn:
   return tf.keras.losses.SparseCategoricalCrossentropy(from_logits)
 
 
-def per_example_cross_entropy(from_logits: bool) -> LossFn:
+def per_example_cross_entropy(from_logits: bool) -> PerExampleLossFn:
   """Cross-entropy of each example, `[n]`."""
   return tf.keras.losses.SparseCategoricalCrossentropy(from_logits, reduction="none")
 

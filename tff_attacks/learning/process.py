@@ -111,7 +111,7 @@ def client_round(
     data: The client's data.
 
   Returns:
-    The new state, the update to send and the number of samples trained on.
+    The new state, the update to send and the number of samples that the client has to train on.
   """
   seed = keras_state.fold_in(state.seed, context.round)
   data_seed, training_seed, update_seed = (keras_state.fold_in(seed, i) for i in range(3))
@@ -171,7 +171,8 @@ def build_federation(
     model_fn: Returns a new global model; its input shape is that of the images.
     local_training: What every client does.
     attack: What a client whose state says `adversary` does differently.
-    aggregator: Combines the updates, which are weighted by the number of samples.
+    aggregator: Combines the updates, which are weighted by the number of samples that a client
+      has.
     observe: Whether the measurements are `observed`, the update of the client whose state says
       so (of several, their sum; of none, zeros), and `aggregator`, those of the aggregator.
 

@@ -39,7 +39,9 @@ def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
     metrics = pd.concat([pd.read_csv(folder / "runs" / run / "metrics.csv") for run in some["run"]])
     means = metrics.groupby("round")[["ata", "mta"]].mean()
     for axis, column in zip(axes, means, strict=True):
-      axis.plot(means.index + 1, means[column], label=attack.replace("_", " "), **_STYLES[attack])
+      axis.plot(
+        means.index + 1, means[column], label=attack.replace("_", " "), **_STYLES.get(attack, {})
+      )
   axes[0].set(ylabel="ATA: share of source images called the target", ylim=(-0.02, 1.02))
   axes[1].set(ylabel="MTA: accuracy on other classes")
   for axis in axes:

@@ -11,12 +11,12 @@ from tensorflow_privacy.privacy.optimizers import dp_optimizer_keras
 
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
+from tff_attacks.learning import local_training
 from tff_attacks.privacy import noise
-from tff_attacks.privacy.records import PerExampleLossFn
 
 
 def gradient(
-  loss_fn: PerExampleLossFn,
+  loss_fn: local_training.PerExampleLossFn,
   l2_norm_clip: float,
   noise_multiplier: float,
   microbatch_size: int,

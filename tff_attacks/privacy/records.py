@@ -7,7 +7,7 @@ makes two forward passes, the first without Dropout: its norms are not those of 
 gradients that it then clips.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 from tensorflow_privacy.privacy.fast_gradient_clipping import clip_grads, layer_registry
@@ -15,10 +15,8 @@ from tensorflow_privacy.privacy.fast_gradient_clipping import gradient_clipping_
 
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
+from tff_attacks.learning import local_training
 from tff_attacks.privacy import conv2d, noise
-
-PerExampleLossFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""(labels `[n]`, model output `[n, classes]`) -> losses `[n]`."""
 
 
 def registry() -> layer_registry.LayerRegistry:
@@ -63,7 +61,9 @@ def _calls(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
         yield node.layer
 
 
-def gradient(loss_fn: PerExampleLossFn, l2_norm_clip: float, noise_multiplier: float):
+def gradient(
+  loss_fn: local_training.PerExampleLossFn, l2_norm_clip: float, noise_multiplier: float
+):
   """Clips the gradient of every record, adds noise to their sum and divides by their number.
 
   Args:

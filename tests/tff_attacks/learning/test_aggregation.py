@@ -98,6 +98,18 @@ def test_an_unknown_name_is_refused_with_those_that_are_allowed():
     aggregation.build_aggregator("median")
 
 
+@pytest.mark.parametrize("name", ["norm_filter", "trimmed_mean", "krum", "norm_clipping", "dp"])
+def test_what_has_to_know_its_clients_is_not_built_without(name):
+  with pytest.raises(ValueError, match=f"{name} needs to know what the server assumes"):
+    aggregation.build_aggregator(name)
+
+
+@pytest.mark.parametrize("name", ["norm_filter", "norm_clipping", "centered_clipping", "dp"])
+def test_a_bound_is_not_made_up(name):
+  with pytest.raises(ValueError, match=f"norm_bound: aggregator={name} needs one"):
+    aggregation.build_aggregator(name, aggregation.Assumptions(CLIENTS))
+
+
 @pytest.mark.parametrize(
   ("name", "least"), [("krum", 9), ("bulyan", 15), ("trimmed_mean", 7), ("geometric_median", 7)]
 )
