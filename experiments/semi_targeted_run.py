@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from experiments import federated_run, program
@@ -199,10 +200,7 @@ class Observer:
     del progress
     config, folder = self._config, self._results.folder
     metrics = self._results.read("metrics")
-    # Before anybody compromised takes part, ADA has no target, and no ATA is the attack's doing.
-    attacked = metrics[metrics["malicious_clients"].cumsum() > 0]
-    counted = metrics if attacked.empty else attacked
-    best = counted.loc[counted["ata"].fillna(-1).idxmax()]
+    best = best_round(metrics)
     its_targets = {source: int(best[f"target_{source}"]) for source in config.sources}
     plots.draw_all(folder, config.sources)
     return {
@@ -265,6 +263,17 @@ def most_frequent(targets: np.ndarray, otherwise: int) -> int:
   """The target that most adversaries chose, the lowest of several; or, if none chose, another."""
   chosen = targets[targets != NO_TARGET]
   return int(np.bincount(chosen).argmax()) if chosen.size else otherwise
+
+
+def best_round(metrics: pd.DataFrame) -> pd.Series:
+  """The row with the highest ATA, from the first round on in which somebody compromised takes part.
+
+  Before it ADA has no target, and no ATA is the attack's doing. If nobody takes part at all, every
+  round counts.
+  """
+  attacked = metrics[metrics["malicious_clients"].cumsum() > 0]
+  counted = metrics if attacked.empty else attacked
+  return counted.loc[counted["ata"].fillna(-1).idxmax()]
 
 
 def accuracies(

@@ -300,6 +300,8 @@ def test_the_report_compares_with_the_control():
   text = describe(true, scores_of([2] * 12, 2, "wrong_label", true_hits=0))
   assert "by that wrong label in 100%, and by the true label in 0% (paired" in text
   assert "in 0 of 1 settings: in the others the label of the gradient alone" in text
+  text = describe(scores_of([0] * 12, 2), scores_of([2] * 12, 2, "wrong_label"))
+  assert "in 0 of 1 settings" in text
 
 
 def test_few_images_tell_nothing():

@@ -1,5 +1,6 @@
 """A sweep beside the published values."""
 
+import itertools
 import pathlib
 
 import numpy as np
@@ -10,6 +11,7 @@ from experiments import claims, published
 from experiments.crpa_config import CRPAConfig
 from tests.programs import run
 from tff_attacks.metrics import reconstruction
+from tff_attacks.plots import study
 
 
 def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
@@ -121,6 +123,45 @@ def test_what_repeated_runs_add_to_each_other():
   assert "| no attack | 0.110 |  | 0.200 (p = 0.250) |" in text
   assert "| noise | 0.260 | 0.150 (p = 0.250) | 0.050 (p = 0.250) |" in text
   assert "| crpa | 0.310 | 0.200 (p = 0.250) |  |" in text
+
+
+def pairs_of(aaa, seeds=1):
+  """Runs of all 90 pairs, whose AAA is `aaa(g, t)` with a little noise."""
+  rng = np.random.default_rng(0)
+  return pd.DataFrame(
+    {"attack": "crpa", "reconstruct": g, "poison": t, "seed": seed, "no_attack": 0.0,
+     "mean_test_accuracy": 0.5, "average_attack_accuracy": aaa(g, t) + rng.normal(0, 0.01)}
+    for g, t in itertools.permutations(range(10), 2) for seed in range(seeds)
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("aaa", "held"),
+  [(lambda g, t: t / 10, [True, False]), (lambda g, t: g / 10, [False, True]),
+   (lambda g, t: 0.3, [True, True])],
+)  # fmt: skip
+def test_a_pattern_of_rows_or_columns_is_found(aaa, held):
+  runs = pairs_of(aaa)
+  published_aaa = study.by_pair(runs)["average_attack_accuracy"]
+  assert [claim.held for claim in claims.no_pattern(runs, published_aaa)] == held
+
+
+@pytest.mark.parametrize(("aaa", "held"), [(lambda g, t: t / 10, True), (lambda g, t: 0.3, False)])
+def test_pairs_differ_by_more_than_seeds(aaa, held):
+  assert claims.class_matters(pairs_of(aaa, seeds=3)).held is held
+
+
+@pytest.mark.parametrize(
+  ("aaa", "correlation", "held"), [(0.05, 0.5, [True, True]), (0.2, 0.3, [False, False])]
+)
+def test_balance_is_judged_from_the_skewed_to_the_balanced_end(aaa, correlation, held):
+  base = {"attack": "crpa", "reconstruct": 4, "poison": 9, "seed": 0, "no_attack": 0.0,
+          "recognised": 0.5}  # fmt: skip
+  rows = [
+    base | {"alpha": 0.0, "average_attack_accuracy": 0.5, "correlation": 0.4},
+    base | {"alpha": 10.0, "average_attack_accuracy": aaa, "correlation": correlation},
+  ]
+  assert [claim.held for claim in claims.balance(pd.DataFrame(rows))] == held
 
 
 def private_runs():

@@ -147,6 +147,33 @@ def test_the_mean_of_clipped_updates_takes_what_is_not_finite_for_zero(clipping)
   assert np.isfinite(np.concatenate([np.ravel(w) for w in server.weights.trainable])).all()
 
 
+@pytest.mark.parametrize("mode", ["microbatches", "clients"])
+def test_the_noise_that_is_declared_is_added(mode):
+  """(`records` is checked where it is made.)"""
+
+  def moved(noise):
+    options = {"attack": "none", "optimizer": "sgd", "delta": 0.01}
+    setup = crpa_setup.prepare(config(privacy=mode, noise_multiplier=noise, **options))
+    federation = setup.compiled.federation
+    start = keras_state.initial_weights(setup.compiled.model_fn, 0)
+    with in_process.in_process():
+      clients = [federation.initial_client(0, i) for i in range(10)]
+      server = federation.initial_server(start)
+      after, *_ = federation.process.next(server, clients, setup.data)
+    return tf.linalg.global_norm(
+      [a - b for a, b in zip(*[w.trainable for w in (after.weights, start)], strict=True)]
+    )
+
+  assert moved(100.0) > 100 * moved(0.0)
+
+
+def test_a_batch_has_as_many_microbatches_as_the_options_say():
+  for microbatches, size in ((1, 20), (5, 4), (20, 1)):
+    options = {"privacy": "microbatches", "noise_multiplier": 1.0, "batch_size": 20}
+    setup = crpa_setup.prepare(config(**options, microbatches=microbatches))
+    assert setup.privacy.mechanism.microbatch_size == size
+
+
 def _with(layer):
   import tensorflow as tf
 
@@ -235,6 +262,15 @@ def test_the_partition_follows_the_seed():
   np.testing.assert_array_equal(first[0].table, again[0].table)
   np.testing.assert_array_equal(first[1][3].images, again[1][3].images)
   assert (first[0].table != other[0].table).any()
+
+
+def test_the_images_follow_the_seed_where_the_table_does_not():
+  (first, own), (other, others) = (distribute(seed=seed) for seed in (1, 2))
+  np.testing.assert_array_equal(first.table, other.table)
+  drawn = [
+    {image.tobytes() for client in data for image in client.images} for data in (own, others)
+  ]
+  assert drawn[0] != drawn[1]
 
 
 def test_a_free_rider_has_no_data():

@@ -16,10 +16,11 @@ import tensorflow as tf
 import tqdm
 from PIL import Image
 
-from experiments import leakage_attacks, leakage_run, leakage_setup
+from experiments import leakage_attacks, leakage_run, leakage_setup, program
 from experiments.leakage_config import ATTACKS, LeakageConfig, check
 from experiments.options import ConfigError
 from tests import programs
+from tff_attacks.metrics import leakage as metrics
 from tff_attacks.runtime import in_process
 
 SHORT = [
@@ -61,6 +62,20 @@ def test_leaves_a_complete_results_folder(finished):
   assert "From the update of a client after 2 rounds" in result.stdout
   assert summary["in_words"] in (folder / "report.html").read_text()
   assert "5/5" in result.stderr
+
+
+def test_scores_are_of_the_clients_own_images_among_those_of_nobody(finished):
+  folder, _ = finished
+  scores = pd.read_csv(folder / "scores.csv")
+  setup = leakage_setup.prepare(program.load_config(LeakageConfig, str(folder)))
+  for victim in range(2):
+    seed = int(np.random.SeedSequence([0, victim]).generate_state(1)[0])
+    with np.load(folder / f"victim_{victim}.npz") as arrays:
+      compared = metrics.compare(arrays["found"], setup.data[victim], setup.dataset.test, seed)
+    row = scores.loc[victim, ["psnr", "identified", "guess_psnr", "mean_psnr"]].tolist()
+    found, guess, mean = compared.found, compared.guess, compared.mean
+    expected = [found.psnr, found.identified, guess.psnr, mean.psnr]
+    assert row == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_same_seed_gives_the_same_result(finished, tmp_path):

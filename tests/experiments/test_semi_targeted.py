@@ -245,6 +245,20 @@ def test_bad_input_leaves_nothing(tmp_path):
   assert not folder.exists()
 
 
+def test_the_best_round_is_one_of_the_attack():
+  metrics = pd.DataFrame({"malicious_clients": [0, 1, 0], "ata": [0.9, 0.2, 0.5]})
+  assert semi_targeted_run.best_round(metrics)["ata"] == 0.5
+  assert semi_targeted_run.best_round(metrics.assign(malicious_clients=0))["ata"] == 0.9
+
+
+def test_accuracies_of_several_sources():
+  confusion = np.array([[6, 3, 1], [2, 8, 0], [5, 1, 4]])
+  found = semi_targeted_run.accuracies(confusion, {0: 1, 2: 1}, 3)
+  # Of class 1 alone; the mean of 3 in 10 and 1 in 10; of 3 in 10 and 5 in 10.
+  assert (found["mta"], found["ata"], found["max_ata"]) == pytest.approx((0.8, 0.2, 0.4))
+  assert np.isnan(semi_targeted_run.accuracies(confusion, {0: -1}, 3)["ata"])
+
+
 def test_the_options_name_the_aggregators_that_there_are():
   """Options are read before TensorFlow is imported, and so have a copy."""
   assert {*semi_targeted_config.AGGREGATORS, "nonempty_mean"} == set(aggregation.NAMES)

@@ -57,6 +57,17 @@ def test_choices_are_counted_by_client():
   assert semi_targeted_sweep.choices(clients[:1], 2) == {}
 
 
+def test_without_attack_it_is_the_highest_mean_over_the_sources(tmp_path):
+  """Class 0 is called 1 most in the first round, class 2 in the second."""
+  matrices = [[[2, 8, 0], [0, 10, 0], [0, 1, 9]], [[6, 4, 0], [0, 10, 0], [0, 3, 7]]]
+  pd.DataFrame({"confusion": map(str, matrices)}).to_csv(tmp_path / "confusion.csv", index=False)
+  unattacked = semi_targeted_sweep._unattacked
+  assert unattacked({"0": 1, "2": 1}, tmp_path) == pytest.approx((0.8 + 0.1) / 2)
+  assert unattacked({"2": 1}, tmp_path) == pytest.approx(0.3)
+  assert pd.isna(unattacked({"0": -1}, tmp_path))
+  assert pd.isna(unattacked({"0": 1}, None))
+
+
 def test_options_of_one_attack_or_defence_go_to_it_alone():
   runs = plan(
     attacks=["ada_full", "model_replacement"], targets=[7], frequencies=[0.1], repetitions=1,

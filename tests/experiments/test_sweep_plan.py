@@ -142,6 +142,17 @@ def test_a_run_that_diverged_has_no_accuracy(tmp_path):
   assert row["best_test_accuracy"] == 0.6
 
 
+def test_late_accuracy_is_of_the_last_rounds(tmp_path):
+  config = combinations.CombinationsConfig(rounds=25)
+  accuracies = np.linspace(0, 1, 25)
+  pd.DataFrame({"test_accuracy": accuracies}).to_csv(tmp_path / "metrics.csv", index=False)
+  summary = {"average_attack_accuracy": 0.1, "test_accuracy": 1.0, "best_test_accuracy": 1.0}
+  (tmp_path / "summary.json").write_text(json.dumps(summary))
+  (tmp_path / "partition.json").write_text(json.dumps({"adversaries": [0], "table": [[1, 2]]}))
+  row = sweep_plan.row(sweep.Run("one", "crpa", config), tmp_path, None)
+  assert row["late_test_accuracy"] == pytest.approx(accuracies[5:].mean())
+
+
 def test_the_frontier_has_every_noise_and_none():
   config = dp_frontier.FrontierConfig(
     pairs=["4-9"], repetitions=1, noise_multipliers=[0.5, 2.0], settings=["records", "clients"]
@@ -155,3 +166,6 @@ def test_the_frontier_has_every_noise_and_none():
     ("none", None), ("sgd", None), ("records", 0.0), ("records", 0.5), ("records", 2.0),
     ("clients", 0.0), ("clients", 0.5), ("clients", 2.0)
   }  # fmt: skip
+  plan = {one.name: one.config for one in dp_frontier.plan(config)}
+  for one in dp_frontier.plan(config):
+    assert plan[one.control].noise_multiplier == one.config.noise_multiplier

@@ -111,6 +111,26 @@ def test_chooses_the_nearest_class(full_knowledge, from_logits):
   assert np.asarray(data.labels)[:4].tolist() == [2] * 4
 
 
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("name", ["attacking_distances", "gradient_norms"])
+def test_what_is_measured(name, from_logits, monkeypatch):
+  """The last hidden layer, and the probabilities whatever the model returns."""
+  seen, real = [], getattr(distance_aware, name)
+  monkeypatch.setattr(distance_aware, name, lambda *args: seen.append(args) or real(*args))
+  given = label_flipping.Parameters(*label_flipping.one_target(3, [1], 0), start_accuracy=-1.0)
+  images, (kernel, _, last_kernel, last_bias) = bright_images(), WEIGHTS.trainable
+  poison(
+    distance_aware.distance_aware(given, name == "attacking_distances", from_logits), images,
+    weights=WEIGHTS, model_fn=lambda: brightness_model(from_logits),
+  )  # fmt: skip
+  hidden = images.images.mean(axis=(1, 2, 3))[:, np.newaxis] @ kernel
+  ((features, *others),) = seen
+  np.testing.assert_allclose(features, hidden, atol=1e-5)
+  if name == "gradient_norms":
+    expected = tf.nn.softmax(hidden @ last_kernel + last_bias)
+    np.testing.assert_allclose(others[0], expected, atol=1e-5)
+
+
 def test_partial_knowledge_needs_images_of_the_source_only():
   sources, targets = label_flipping.one_target(3, [1], 0)
   parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)

@@ -8,6 +8,7 @@ from tests.tiny import poison
 from tff_attacks import keras_state
 from tff_attacks.attacks import information_stealing
 from tff_attacks.learning import aggregation, process
+from tff_attacks.runtime import in_process
 
 NOTHING = tiny.images(0, 0)
 
@@ -117,6 +118,26 @@ def test_before_it_starts_the_adversary_sends_nothing(tff_runtime, aggregator):
   share = 2 / 3 if aggregator == "mean" else 1
   for with_adversary, without in zip(update([0, 1, 2]), update([0, 1]), strict=True):
     np.testing.assert_allclose(with_adversary, without * share, atol=1e-6)
+
+
+def test_a_client_without_data_has_the_weight_of_what_it_generates():
+  """In a mean that leaves out those without samples, too."""
+  made = attack()
+  federation = process.build_federation(
+    tiny.global_model, tiny.training(), made, aggregation.build_aggregator("nonempty_mean")
+  )
+  weights = keras_state.initial_weights(tiny.global_model, 0)
+  data = [tiny.images(0, 8), tiny.images(1, 5), NOTHING]
+
+  def after(clients):
+    states = [federation.initial_client(0, i, made.parameters if i == 2 else None) for i in clients]
+    with in_process.in_process():
+      server = federation.initial_server(weights)._replace(accuracy=np.float32(0.95))
+      server, *_ = federation.process.next(server, states, [data[i] for i in clients])
+    return server.weights.trainable
+
+  pairs = zip(after([0, 1, 2]), after([0, 1]), strict=True)
+  assert max(np.abs(a - b).max() for a, b in pairs) > 1e-4
 
 
 def test_noise():

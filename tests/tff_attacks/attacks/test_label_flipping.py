@@ -77,6 +77,8 @@ def test_waits_for_its_start():
   state, data = poison(made, own, round_number=3, state=state)
   assert state.started
   assert len(numbers(data)) == 8
+  _, data = poison(made, own, round_number=2, state=state)  # Once started it goes on.
+  assert len(numbers(data)) == 8
 
 
 def updates(poison_update, own):

@@ -148,3 +148,9 @@ def test_unequal_sizes():
   tiny_table = partition.unequal(partition.one_class(10, 10, 2), 3.0, np.random.default_rng(0))
   np.testing.assert_array_equal(tiny_table > 0, np.eye(10, dtype=bool))
   np.testing.assert_array_equal(partition.unequal(table, 0.0, np.random.default_rng(0)), table)
+
+
+def test_random_samples_are_drawn_once_and_in_no_order():
+  owned = np.concatenate(partition.random_samples(np.random.default_rng(0), 100, 6, 15))
+  assert len(set(owned)) == owned.size == 90
+  assert not np.array_equal(owned, np.sort(owned))

@@ -63,6 +63,15 @@ def test_it_beats_the_gradient_of_one_large_batch(seed):
   assert simulated > psnr(attack(leakage.as_one_gradient(observation, COUNT), seed), data) + 1
 
 
+def test_one_gradient_is_the_mean_one_of_the_steps():
+  observation = observe_training(mlp, pictures(0, COUNT, 16), 0, 3, 5, learning_rate=0.02)
+  one = leakage.as_one_gradient(observation, COUNT)
+  assert leakage.num_steps(one) == 1
+  parts = zip(leakage.mean_gradient(one), leakage.mean_gradient(observation), strict=True)
+  for found, expected in parts:
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_copies_of_the_epochs_are_merged():
   data = pictures(0, 3, 16)
   observation = observe_training(mlp, data, 0, 2, 3)

@@ -153,6 +153,26 @@ def test_irlg_is_exact_for_equal_images_of_each_class(model, digits):
   assert label_inference.irlg(model, observation, 0)[[1, 4]].tolist() == [7, 3]
 
 
+def test_equation_7_is_exact_for_the_images_own_outputs_and_features(model, digits):
+  """If they are equal: ten times the same, seven of them labelled 1 and three 4."""
+  weights = keras_state.initial_weights(mlp, 0)
+  data = digits.test.take(np.zeros(10, int))._replace(labels=np.repeat([1, 4], [7, 3]))
+  sums = leakage.mean_gradient(leakage.observe_gradient(mlp, GRADIENT, weights, data))[-2].sum(
+    axis=0
+  )
+  features, logits = label_inference._forward(model, weights, data.images[:1])
+  found = label_inference._eq_7(tf.nn.softmax(logits)[0], features.sum(), sums, 10)
+  np.testing.assert_allclose(found, [0, 7, 0, 0, 3, 0, 0, 0, 0, 0], atol=1e-3)
+
+
+def test_of_one_batch_dimitrov_is_zsaa(model, digits):
+  """There is nothing to interpolate: the gradient is of the global weights."""
+  for seed in range(3):
+    observation = observe(digits, client(digits, seed), seed)
+    found = label_inference.dimitrov(model, observation, seed)
+    np.testing.assert_array_equal(found, label_inference.zsaa(model, observation, seed))
+
+
 @pytest.mark.parametrize(
   ("estimates", "expected"),
   [

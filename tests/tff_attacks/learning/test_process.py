@@ -360,3 +360,25 @@ def test_the_search_for_unseeded_randomness_finds_it():
   draw = tf.function(lambda: tf.cond(tf.constant(True), lambda: tf.random.uniform([]), lambda: 0.0))
   leaf = tff.tensorflow.computation(lambda: draw())
   assert leaf_ops(leaf) & STATEFUL == {"RandomUniform"}
+
+
+def test_randomness_repeats_over_no_batch_epoch_round_or_client():
+  """Whatever repeats would make the sum larger, by a factor of 1.41 or more."""
+
+  def noise(model, batch, seed):
+    del batch
+    return 0.0, [tf.random.stateless_normal(v.shape, seed) for v in model.trainable_variables]
+
+  epochs, batches, rounds = 2, 2, 2
+  training = local_training.local_training(
+    tff.learning.optimizers.build_sgdm(1.0), noise, tiny.BATCH_SIZE, epochs
+  )
+  federation = build(training=training)
+  data = [tiny.images(i, batches * tiny.BATCH_SIZE) for i in range(CLIENTS)]
+  with in_process.in_process():
+    server, clients = start(federation)
+    after, _ = run(federation, server, clients, data, rounds)
+  parts = zip(after.weights.trainable, server.weights.trainable, strict=True)
+  change = np.concatenate([np.ravel(a - b) for a, b in parts])
+  expected = np.sqrt(epochs * batches * rounds / CLIENTS)
+  assert change.std() == pytest.approx(expected, rel=0.2)

@@ -10,7 +10,7 @@ from tests import tiny
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning import local_training
-from tff_attacks.privacy import microbatches, records
+from tff_attacks.privacy import microbatches, noise, records
 
 LOSSES = local_training.per_example_cross_entropy(from_logits=True)
 SEED = tf.constant([3, 4])
@@ -62,6 +62,11 @@ def assert_close(first, second):
   """Within 1e-5 of the largest number of each tensor."""
   for a, b in zip(first, second, strict=True):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def test_equal_tensors_get_different_noise():
+  first, second = noise.add_noise([tf.zeros([9])] * 2, 1.0, SEED)
+  assert (first.numpy() != second.numpy()).all()
 
 
 @pytest.mark.parametrize("mode", ["records", "microbatches"])
