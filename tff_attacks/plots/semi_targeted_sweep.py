@@ -42,7 +42,7 @@ def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
       axis.plot(
         means.index + 1, means[column], label=attack.replace("_", " "), **_STYLES.get(attack, {})
       )
-  axes[0].set(ylabel="ATA: share of source images called the target", ylim=(-0.02, 1.02))
+  axes[0].set(ylabel="ATA: share of source images called the target", ylim=(0, None))
   axes[1].set(ylabel="MTA: accuracy on other classes")
   for axis in axes:
     axis.set(xlabel="round after convergence")
@@ -87,7 +87,7 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   for (upper, lower), frequency in zip(axes.T, frequencies, strict=True):
     by_target = fixed[fixed["frequency"] == frequency].groupby("target")["best_ata"]
     upper.bar(range(len(labels)), by_target.mean(), yerr=by_target.std(), color="0.7", capsize=3)
-    upper.set(title=f"{frequency:.0%} of the clients compromised", ylim=(0, 1))
+    upper.set(title=f"{frequency:.0%} of the clients compromised")
     for i, attack in enumerate(("ada_full", "ada_partial")):
       some = runs[(runs["attack"] == attack) & (runs["frequency"] == frequency)]
       counts = pd.DataFrame([json.loads(text)[0] for text in some["choices"]]).sum()
@@ -97,7 +97,7 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
         color=("0.2", "0.6")[i], label=attack.replace("_", " "),
       )  # fmt: skip
     lower.set(xlabel="target", xticks=range(len(labels)), xticklabels=labels, ylim=(0, 1))
-  axes[0, 0].set(ylabel="highest ATA, train and scale")
+  axes[0, 0].set(ylabel="highest ATA, train and scale", ylim=(0, None))
   axes[1, 0].set(ylabel="share of ADA's choices")
   axes[1, 0].legend()
   figure.suptitle(f"{_setting(runs)}: which target is best, and which ADA takes")
