@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import numpy as np
 import pandas as pd
 
 from experiments.published import markdown
@@ -155,10 +156,12 @@ def advantages(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
   for attack, frequency in by_seed.index:
     for other in _OTHERS:
       if attack.startswith("ada") and (other, frequency) in by_seed.index:
-        ratio = by_seed.loc[(attack, frequency)] / by_seed.loc[(other, frequency)]
+        # Over an ATA of zero there is no ratio.
+        others = by_seed.loc[(other, frequency)]
+        ratio = by_seed.loc[(attack, frequency)] / others.where(others > 0)
         theirs = published["ata"].reindex([(attack, frequency), (other, frequency)])
         means = by_seed.loc[[(attack, frequency), (other, frequency)]].dropna(axis=1).mean(axis=1)
-        of_means = means.iloc[0] / means.iloc[1]
+        of_means = means.iloc[0] / means.iloc[1] if means.iloc[1] > 0 else np.nan
         published_ratio = theirs.iloc[0] / theirs.iloc[1]
         rows.append((attack, frequency, other, ratio.dropna(), of_means, published_ratio))
   return pd.DataFrame(rows, columns=[*_CELL, "other", "ratio", "of_means", "published"])
@@ -167,9 +170,9 @@ def advantages(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 def _advantages(compared: pd.DataFrame) -> list[str]:
   rows = [
     (
-      *_name((one.attack, one.frequency)), one.other.replace("_", " "), _spread(one.ratio, 2),
-      f"{one.of_means:.2f}",
-      "" if pd.isna(one.published) else f"{one.published:.2f}",
+      *_name((one.attack, one.frequency)), one.other.replace("_", " "),
+      _spread(one.ratio, 2) if len(one.ratio) else "",
+      *("" if pd.isna(value) else f"{value:.2f}" for value in (one.of_means, one.published)),
     )
     for one in compared.itertuples()
   ]  # fmt: skip
