@@ -143,12 +143,12 @@ def build_aggregator(
   """
   if name not in NAMES:
     raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(NAMES)}")
-  if server is None and name not in _ASSUME_NOTHING:
-    raise ValueError(f"aggregator: {name} needs to know what the server assumes of its clients")
-  if server is not None and name in BOUNDED and math.isinf(server.norm_bound):
-    raise ValueError(f"norm_bound: aggregator={name} needs one")
   refuses = server is not None
+  if not refuses and name not in _ASSUME_NOTHING:
+    raise ValueError(f"aggregator: {name} needs to know what the server assumes of its clients")
   server = server or Assumptions(clients_per_round=1)
+  if name in BOUNDED and math.isinf(server.norm_bound):
+    raise ValueError(f"norm_bound: aggregator={name} needs one")
   if name in RULES:
     rule = RULES[name](server)
     least = rule.least_clients(server.byzantine)
