@@ -65,7 +65,9 @@ class AdversarialLeakageConfig(run_options.DataOptions):
   )
   # The attack, each combination.
   stacks: list[int] = option([1, 2, 4], "Copies of the image in a batch.", at_least=1)
-  total_variations: list[float] = option([0.1], "Weights of the smoothness prior.", at_least=0)
+  total_variations: list[float] = option(
+    [0.1], "Weights of the smoothness prior, of standardised pixels.", at_least=0
+  )
   tensors: list[str] = option(
     ["all"],
     "How gradients are compared: all entries together, all tensors with each counting alike, "
@@ -74,7 +76,9 @@ class AdversarialLeakageConfig(run_options.DataOptions):
   )
   steps: int = option(200, "Of the search.", at_least=1)
   box: bool = option(
-    False, "Whether images stay within [-1, 1] during the search; the source lets them leave it."
+    False,
+    "Whether images stay between black and white during the search, as in Equation (1) of the "
+    "paper; its code lets them leave.",
   )
 
 

@@ -6,6 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 import tqdm
 
@@ -14,6 +15,7 @@ from experiments import adversarial_leakage_setup
 from experiments import report as html
 from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
 from experiments.adversarial_leakage_setup import Setup, classify
+from experiments.options import ConfigError
 from tff_attacks import files
 from tff_attacks.data.datasets import Dataset, Images
 from tff_attacks.leakage import functional, gradient_matching, labels, leakage, search
@@ -74,7 +76,7 @@ def run(config: AdversarialLeakageConfig, setup: Setup, results: Results) -> int
   print("Test accuracy: " + ", ".join(f"{name} {share:.3f}" for name, share in accuracy.items()))
   attempts = _attempts(config, right[config.model])
   attacks = _attacks(config, setup)
-  done = set(results.read("scores")["round"])
+  done = _done(config, attempts, results.read("scores"))
   with tqdm.tqdm(
     total=len(attempts) * config.steps, initial=len(done) * config.steps, unit="step"
   ) as bar:
@@ -96,7 +98,7 @@ def _ask(config, setup: Setup, results: Results) -> Asked:
     name: adversarial_leakage_setup.train(config, setup, name, results) for name in setup.networks
   }
   called = {name: classify(model, setup.dataset.test.images) for name, model in models.items()}
-  noise = {n: _calls_of_noise(config, model, setup.dataset) for n, model in models.items()}
+  noise = {name: _calls_of_noise(config, model, setup) for name, model in models.items()}
   return Asked(models, config.model, called, noise)
 
 
@@ -111,6 +113,21 @@ def _attempts(config, right: np.ndarray) -> list[Attempt]:
   return [Attempt(*one) for one in itertools.product(images.tolist(), gradients, *settings)]
 
 
+def _done(config, attempts: list[Attempt], scores: pd.DataFrame) -> set[int]:
+  """Numbers of the attempts that are there already.
+
+  Raises:
+    ConfigError: If they are of other images: what a model calls an image on the verge may differ
+      from one machine to another.
+  """
+  done = dict(zip(scores["round"], scores.get("image", []), strict=True))
+  if any(number >= len(attempts) or attempts[number].image != i for number, i in done.items()):
+    raise ConfigError(
+      f"resume: here the target calls other images {CALLS[config.choose]}; go on where it began"
+    )
+  return set(done)
+
+
 def _attacks(config, setup: Setup) -> dict[tuple[float, str], leakage.Reconstruct]:
   """By smoothness and tensors: what an attack compiles serves all attempts with these."""
   return {
@@ -120,18 +137,21 @@ def _attacks(config, setup: Setup) -> dict[tuple[float, str], leakage.Reconstruc
       config.steps,
       total_variation=variation,
       box=config.box,
+      mean=setup.mean,
+      std=setup.std,
       **_TENSORS[tensors],
     )
     for variation, tensors in itertools.product(config.total_variations, config.tensors)
   }
 
 
-def _calls_of_noise(config, model: tf.keras.Model, dataset: Dataset) -> np.ndarray:
+def _calls_of_noise(config, model: tf.keras.Model, setup: Setup) -> np.ndarray:
   """Share of noise, where searches start, that a model takes for each class."""
-  shape = [_NOISE, *dataset.image_shape]
+  shape = [_NOISE, *setup.dataset.image_shape]
   noise = np.random.default_rng(config.seed).standard_normal(shape).astype(np.float32)
+  noise = noise * setup.std + setup.mean
   calls = classify(model, np.clip(noise, -1, 1) if config.box else noise)
-  return np.bincount(calls, minlength=dataset.num_classes) / _NOISE
+  return np.bincount(calls, minlength=setup.dataset.num_classes) / _NOISE
 
 
 def _label(config, attempt: Attempt, dataset: Dataset, called: int) -> int:

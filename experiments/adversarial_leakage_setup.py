@@ -42,10 +42,15 @@ class Setup(NamedTuple):
   Attributes:
     dataset: The models are trained on its training set; its test images are reconstructed.
     networks: By name, the target first.
+    mean: float32 `[channels]`, of the training images' pixels. Images are sought, as in the
+      published code, as (image - mean) / std.
+    std: The same.
   """
 
   dataset: Dataset
   networks: dict[str, Network]
+  mean: np.ndarray
+  std: np.ndarray
 
 
 @bad_input()
@@ -76,7 +81,9 @@ def prepare(config: AdversarialLeakageConfig) -> Setup:
     folder = _trained_in(config, name)
     if folder is not None:
       trained.read(model, folder, _file(name))
-  return Setup(dataset, networks)
+  pixels = dataset.train.images.reshape([-1, dataset.image_shape[-1]])
+  mean, std = pixels.mean(axis=0, dtype=np.float64), pixels.std(axis=0, dtype=np.float64)
+  return Setup(dataset, networks, mean.astype(np.float32), std.astype(np.float32))
 
 
 def train(

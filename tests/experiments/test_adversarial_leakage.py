@@ -76,6 +76,7 @@ def test_scores_say_what_the_models_say(finished):
   folder, _ = finished
   model, test = target(folder)
   calls = model.predict(test.images, verbose=0).argmax(axis=1)
+  pixels = datasets.load("digits").train.images
   scores = pd.read_csv(folder / "scores.csv")
   summary = json.loads((folder / "summary.json").read_text())
   assert summary["accuracy"]["mlp"] == pytest.approx(np.mean(calls == test.labels))
@@ -97,6 +98,7 @@ def test_scores_say_what_the_models_say(finished):
     errors = ((np.clip(found, -1, 1) + 1) / 2 - true_image) ** 2
     assert row.psnr == pytest.approx(-10 * np.log10(errors.mean(axis=(1, 2, 3))).mean(), abs=1e-3)
     noise = np.random.default_rng(0).standard_normal([1000, 28, 28, 1]).astype(np.float32)
+    noise = noise * pixels.std() + pixels.mean()
     called = model.predict(noise, verbose=0).argmax(axis=1)
     assert row.noise == np.mean(called == row.label)
     if hit.any():
@@ -120,9 +122,10 @@ def test_a_row_is_the_attack_on_the_stacked_images_gradient(finished):
     update=leakage.ModelWeights([-g.numpy() for g in gradients], []),
     num_samples=3, batch_size=3, epochs=1, learning_rate=1.0, labels=np.repeat(row["true"], 3),
   )  # fmt: skip
+  pixels = datasets.load("digits").train.images
   attack = gradient_matching.inverting_gradients(
     lambda: registry.GLOBAL_MODELS["mlp"]((28, 28, 1), 10),
-    labels.given, steps=4, total_variation=0.1, box=False,
+    labels.given, steps=4, total_variation=0.1, box=False, mean=pixels.mean(), std=pixels.std(),
   )  # fmt: skip
   seed = int(np.random.SeedSequence([0, int(row["image"])]).generate_state(1)[0])
   with np.load(folder / "found_1.npz") as arrays:
@@ -188,6 +191,16 @@ def test_images_are_added_to_a_run_and_not_taken_away(finished, tmp_path):
   refused = run(f"resume={folder}", "images=3")
   assert refused.returncode == 2
   assert "error: images: 4 are begun; give more, or leave it out" in refused.stderr
+
+
+def test_a_run_does_not_go_on_with_other_images(finished, tmp_path):
+  folder = tmp_path / "run"
+  shutil.copytree(finished[0], folder)
+  scores = pd.read_csv(folder / "scores.csv")
+  scores.assign(image=scores["image"] + 1).to_csv(folder / "scores.csv", index=False)
+  result = run(f"resume={folder}", "images=4")
+  assert result.returncode == 2
+  assert "error: resume: here the target calls other images wrongly" in result.stderr
 
 
 def test_a_folder_of_images(tmp_path):

@@ -72,7 +72,7 @@ def feature_inversion(
 
     adam = tf.keras.optimizers.legacy.Adam(inversion_learning_rate)
     (images,), more = search.descend(
-      loss_fn, [start], inversion_steps, adam, box=1.0,
+      loss_fn, [start], inversion_steps, adam, box=(-1.0, 1.0),
       watch=lambda step, loss, images: watch(steps + step, loss, images),
     )  # fmt: skip
     labels = np.full(count, leakage.UNKNOWN, np.int32)

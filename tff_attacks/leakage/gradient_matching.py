@@ -84,6 +84,8 @@ def inverting_gradients(
   box: bool = True,
   largest: int = 0,
   alike: bool = False,
+  mean: float | np.ndarray = 0.0,
+  std: float | np.ndarray = 1.0,
 ) -> leakage.Reconstruct:
   """Inverting Gradients: images with the same direction of the gradient, and smooth.
 
@@ -101,6 +103,9 @@ def inverting_gradients(
     box: Whether images stay within [-1, 1]; if not, those that are found may leave it, too.
     largest: Compares only so many tensors of the gradient, those with the largest norms; 0 is all.
     alike: Whether each tensor's direction counts alike; if not, that of all entries together.
+    mean: What is sought is (image - mean) / std: noise to start from, steps and smoothness are of
+      that size. A number, or float32 `[channels]`; the source takes those of the training set.
+    std: The same.
   """
   distance = mean_cosine_distance if alike else cosine_distance
 
@@ -112,7 +117,7 @@ def inverting_gradients(
 
     def loss_fn(values, given):
       target, weights, inferred = given
-      images = values[0]
+      images = values[0] * std + mean
       soft_labels = (
         tf.nn.softmax(values[1])
         if len(values) > 1
@@ -123,11 +128,15 @@ def inverting_gradients(
         found = functional.simulate(model, epoch * epochs, local_rate)
       else:
         found = functional.gradients(model, images, soft_labels)
-      smoothness = generation.mean_total_variation(images)
+      smoothness = generation.mean_total_variation(values[0])
       return distance(found, target, weights) + total_variation * smoothness
 
     adam = tf.keras.optimizers.legacy.Adam(search.three_drops(learning_rate, steps))
-    return model, search.Descent(loss_fn, adam, signed=True, box=1.0 if box else None)
+    within = ((-1 - mean) / std, (1 - mean) / std) if box else None
+    return model, search.Descent(loss_fn, adam, signed=True, box=within)
+
+  def shown(values):
+    return values[0] * std + mean
 
   def reconstruct(observation, seed, watch=search.unwatched):
     target = [part.astype(np.float32) for part in leakage.mean_gradient(observation)]
@@ -145,9 +154,9 @@ def inverting_gradients(
       inferred = labels.in_no_order(infer_labels(model, observation, seed), rng)
     keras_state.assign(model, observation.weights)
     given = tf.nest.map_structure(tf.constant, (target, _weights(target, largest), inferred))
-    values, losses = descent(start, steps, given, watch)
+    values, losses = descent(start, steps, given, watch, shown)
     found_labels = values[1].argmax(axis=1) if len(values) > 1 else inferred
-    return Reconstruction(values[0], found_labels.astype(np.int32), losses)
+    return Reconstruction(shown(values), found_labels.astype(np.int32), losses)
 
   return reconstruct
 

@@ -19,6 +19,9 @@ Watch = Callable[[int, float, Callable[[], np.ndarray]], None]
 Show = Callable[[list[np.ndarray]], np.ndarray]
 """Values that are searched for -> the images that they stand for."""
 
+Box = tuple[Any, Any]
+"""The lowest and the highest values, numbers or arrays that broadcast."""
+
 
 class Found(NamedTuple):
   """The end of a search.
@@ -144,7 +147,7 @@ class Descent:
     loss_fn: Callable[[list[tf.Tensor], Any], tf.Tensor],
     optimizer: tf.keras.optimizers.legacy.Optimizer,
     signed: bool = False,
-    box: float | None = None,
+    box: Box | None = None,
   ):
     """Takes what all searches have in common.
 
@@ -152,7 +155,7 @@ class Descent:
       loss_fn: (values, what is given) -> loss.
       optimizer: A new one, whose state is zeros at first.
       signed: Whether the first value is moved by the signs of its gradient alone.
-      box: The first value stays within [-box, box]; None lets it leave.
+      box: What the first value stays within; None lets it leave.
     """
     self._loss_fn = loss_fn
     self._optimizer = optimizer
@@ -179,7 +182,7 @@ class Descent:
       show: What it is shown.
     """
     if self._box is not None:
-      start = [np.clip(start[0], -self._box, self._box), *start[1:]]
+      start = [np.clip(start[0], *self._box), *start[1:]]
     if not self._variables:
       self._variables = [tf.Variable(value, dtype=tf.float32) for value in start]
     for variable, value in zip(self._variables, start, strict=True):
@@ -203,7 +206,7 @@ class Descent:
     with tf.control_dependencies(before):
       self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
       if self._box is not None:
-        variables[0].assign(tf.clip_by_value(variables[0], -self._box, self._box))
+        variables[0].assign(tf.clip_by_value(variables[0], *self._box))
     return loss, before
 
 
@@ -213,7 +216,7 @@ def descend(
   steps: int,
   optimizer: tf.keras.optimizers.legacy.Optimizer,
   signed: bool = False,
-  box: float | None = None,
+  box: Box | None = None,
   watch: Watch = unwatched,
   show: Show = themselves,
 ) -> Found:
@@ -225,7 +228,7 @@ def descend(
     steps: Steps.
     optimizer: A new one, that takes them.
     signed: Whether the first value is moved by the signs of its gradient alone.
-    box: The first value stays within [-box, box]; None lets it leave.
+    box: What the first value stays within; None lets it leave.
     watch: Told every step.
     show: What it is shown.
   """

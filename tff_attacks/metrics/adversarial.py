@@ -14,10 +14,11 @@ class Rates(NamedTuple):
 
   Attributes:
     copies: Share (a) of all copies that are called so.
-    copies_interval: Its 95% interval, as if copies of an image were independent.
+    copies_interval: Its 95% interval, as if copies of an image were one: the widest it can be.
     images: Share (b) of the images with at least one such copy.
     images_interval: Its 95% interval.
-    independent: The share (b) that independent copies with share (a) would have, 1 - (1 - a)^B.
+    independent: 1 - (1 - a)^B, the share (b) of copies that are independent, and called so as often
+      for each image as for any other. Where images differ, independent ones have less.
   """
 
   copies: float
@@ -28,18 +29,18 @@ class Rates(NamedTuple):
 
 
 def rates(hits: np.ndarray, copies: int) -> Rates:
-  """Shares of copies and of images, with Wilson's intervals.
+  """Shares of copies and of images, with exact binomial intervals.
 
   Args:
     hits: int `[n]`, for each image how many of its copies are called so.
     copies: B, copies of each image.
   """
-  share = float(hits.sum()) / (hits.size * copies)
+  share, of_images = float((hits / copies).mean()), float((hits > 0).mean())
   return Rates(
     share,
-    _wilson(int(hits.sum()), hits.size * copies),
-    float((hits > 0).mean()),
-    _wilson(int((hits > 0).sum()), hits.size),
+    _clopper_pearson(share, hits.size),
+    of_images,
+    _clopper_pearson(of_images, hits.size),
     share if copies == 1 else 1 - (1 - share) ** copies,
   )
 
@@ -88,5 +89,9 @@ def settings(scores: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame(rows)
 
 
-def _wilson(successes: int, trials: int) -> Interval:
-  return tuple(stats.binomtest(successes, trials).proportion_ci(method="wilson"))
+def _clopper_pearson(share: float, trials: int) -> Interval:
+  """As in `scipy.stats.binomtest`, also where the share is of no whole number of successes."""
+  successes, failures = share * trials, (1 - share) * trials
+  low = stats.beta.ppf(0.025, successes, failures + 1) if successes > 0 else 0.0
+  high = stats.beta.ppf(0.975, successes + 1, failures) if failures > 0 else 1.0
+  return float(low), float(high)

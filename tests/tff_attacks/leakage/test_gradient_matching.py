@@ -121,6 +121,32 @@ def test_without_a_box_images_leave_it():
   assert np.abs(attack()(observation, 0).images).max() <= 1
 
 
+def test_standardised_images_are_those_of_a_model_that_takes_them():
+  """The same search with the scale in the model, and images that are standardised."""
+  data = pictures(0, 2, 16)
+  mean, std = np.float32([0.1, -0.3, 0.2]), np.float32([0.5, 0.4, 0.6])
+
+  def scaled():
+    layers = lenet().layers
+    return tf.keras.Sequential(
+      [tf.keras.layers.Input([16, 16, 3]), tf.keras.layers.Rescaling(std, mean), *layers]
+    )
+
+  def attack(model_fn, **options):
+    return gradient_matching.inverting_gradients(
+      model_fn, lambda *_: np.bincount(data.labels, minlength=CLASSES), steps=20,
+      total_variation=0.1, **options,
+    )  # fmt: skip
+
+  standardised = data._replace(images=(data.images - mean) / std)
+  theirs = attack(scaled, box=False)(observe(scaled, standardised, 0), 0)
+  ours = attack(lenet, box=False, mean=mean, std=std)(observe(lenet, data, 0), 0)
+  np.testing.assert_allclose(ours.images, theirs.images * std + mean, atol=1e-3)
+  np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3)
+  within = attack(lenet, mean=mean, std=std)(observe(lenet, data, 0), 0).images
+  assert np.abs(within).max() <= 1 + 1e-6 < np.abs(ours.images).max()
+
+
 def test_only_the_largest_tensors_count():
   gradient = [np.full([3], 2.0), np.zeros([4]), np.full([2], -9.0), np.ones([1])]
   np.testing.assert_array_equal(gradient_matching._weights(gradient, 2), [1, 0, 1, 0])

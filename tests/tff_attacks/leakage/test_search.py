@@ -38,7 +38,7 @@ def test_the_first_value_stays_in_the_box_and_others_leave(signed):
   start = [np.full([2, 2], -9.0), np.zeros([2])]
   seen = []
   (images, other), losses = search.descend(
-    squares, start, 400, adam(0.1), signed, box=1.0,
+    squares, start, 400, adam(0.1), signed, box=(-1.0, 1.0),
     watch=lambda step, loss, images: seen.append(images()),
   )  # fmt: skip
   np.testing.assert_allclose(seen[0], -1.0)
