@@ -230,6 +230,9 @@ def open_results(config: Any, name: str, resuming: bool) -> Iterator[Any]:
 
   results = results_lib.Results(config.output_dir) if resuming else create_results(config, name)
   with locked(results.folder):
+    if not results.images.exists():  # The folder held a config alone, to be run anew.
+      results.images.mkdir()
+      files.write_text(results.folder / EXPERIMENT, name)
     yield results
 
 

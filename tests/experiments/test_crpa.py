@@ -89,6 +89,14 @@ def finished(short, tmp_path_factory):
   return folder, result.stdout
 
 
+def test_a_config_alone_is_run_anew(finished, tmp_path):
+  shutil.copy(finished[0] / "config.yaml", tmp_path)
+  result = crpa(f"resume={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  assert_same_numbers(finished[0], tmp_path)
+  assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished[0].iterdir()}
+
+
 def test_says_what_happened_in_a_sentence(finished):
   _, output = finished
   assert "Client 1, which never held any image of class 0," in output
