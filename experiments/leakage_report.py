@@ -12,9 +12,9 @@ _RECOVERED = 0.5
 _MORE = 0.25
 _AGREEMENT = (
   f" Images count as recognisable, to be compared with the paper's words, where {_RECOVERED:.0%} "
-  f"are identified, by {_MORE:.0%} more than of the guess, and the PSNR is above the guess's; "
-  "those of clients whose update cannot be used count as not identified: the same as the paper in "
-  "{} of {} cells."
+  f"of those found are identified, by {_MORE:.0%} more than of the guess, and the PSNR is above "
+  "the guess's; those of clients whose update cannot be used count as not identified: the same as "
+  "the paper in {} of {} cells."
 )
 
 
@@ -42,10 +42,11 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "",
     "Means over clients and seeds, of PSNR with the standard deviation over seeds; "
     "images are those found of those that there are. A guess is the better one of a random image "
-    "of the class and the mean image, matched and scored in the same way. Identified: nearer to "
-    "its own image than to any other of its class, among the client's and the test images. Copied: "
-    "share of all images there are that were found with more than 25 dB. Labels right: of those "
-    "found." + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
+    "of the class and the mean image, matched and scored in the same way. Identified: share of "
+    "those found that are nearer to their own image than to any other of its class, among the "
+    "client's and the test images. Copied: share of all images there are that were found with more "
+    "than 25 dB. Labels right: of those found."
+    + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
   ]
 
 
