@@ -49,12 +49,17 @@ def commands(path):
   """Every `python -m experiments...` of a text, its placeholders filled in."""
   text = path.read_text().replace("\\\n", " ").replace("<option>", "")
   found = re.findall(r"^ {4}(?:\.venv/bin/)?python -m (experiments\..*)$", text, re.MULTILINE)
+  if path == COVERAGE:
+    found = [f"experiments.{one}" for one in re.findall(r"`(\w+ \w+=[^`]*)`", text)]
+    found = [one for one in found if "..." not in one]
   return [shlex.split(re.sub(r"<.*?>", "1", one), comments=True) for one in found]
 
 
+COVERAGE = ROOT / "experiments" / "coverage.md"
 TEXTS = [
   ROOT / "README.md",
   ROOT / "experiments" / "README.md",
+  COVERAGE,
   ROOT / "experiments" / "benchmarks" / "README.md",
   *sorted((ROOT / "experiments" / "results").glob("*/README.md")),
 ]
