@@ -193,6 +193,7 @@ def _invert(
   seconds = time.monotonic() - started
   probabilities = np.exp(functional.log_probabilities(target, found.images))
   row |= _calls(asked, found.images, probabilities, row)
+  row["hits_norm"] = _norm_of_hits(target, found.images, probabilities, label)
   row |= _likeness(found.images, attempt, test)
   row |= {"loss": found.losses.min(), "seconds": seconds}
   image = test.images[attempt.image]
@@ -237,6 +238,16 @@ def _calls(
     "confidence": float(probabilities[hit, label].mean()) if hit.any() else np.nan,
     **{f"{n}_hits": int((classify(m, images) == label).sum()) for n, m in others.items()},
   }
+
+
+def _norm_of_hits(
+  target: tf.keras.Model, images: np.ndarray, probabilities: np.ndarray, label: int
+) -> float:
+  """The share that copies called by the label have in the sum of the norms of all gradients."""
+  soft_label = tf.one_hot([label], target.output_shape[-1])
+  gradients = [functional.gradients(target, image[np.newaxis], soft_label) for image in images]
+  norms = np.array([tf.linalg.global_norm(gradient) for gradient in gradients])
+  return float(norms[probabilities.argmax(axis=1) == label].sum() / (norms.sum() or 1.0))
 
 
 def _likeness(images: np.ndarray, attempt: Attempt, test: Images) -> dict[str, float]:

@@ -72,6 +72,15 @@ def target(folder):
   return model, digits.test
 
 
+def norm(model, image, label):
+  with tf.GradientTape() as tape:
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+      [label], model(image[np.newaxis])
+    )
+  gradients = tape.gradient(loss, model.trainable_variables)
+  return np.sqrt(sum((g.numpy() ** 2).sum() for g in gradients))
+
+
 def test_scores_say_what_the_models_say(finished):
   folder, _ = finished
   model, test = target(folder)
@@ -94,6 +103,8 @@ def test_scores_say_what_the_models_say(finished):
     in_range = tf.nn.softmax(model(np.clip(found, -1, 1))).numpy().argmax(axis=1)
     assert (in_range == row.label).sum() == row.hits_in_range
     assert (outputs.argmax(axis=1) == row.true).sum() == row.true_hits
+    norms = np.array([norm(model, image, row.label) for image in found])
+    assert row.hits_norm == pytest.approx(norms[hit].sum() / norms.sum(), rel=1e-4)
     true_image = (test.images[row.image] + 1) / 2
     errors = ((np.clip(found, -1, 1) + 1) / 2 - true_image) ** 2
     assert row.psnr == pytest.approx(-10 * np.log10(errors.mean(axis=(1, 2, 3))).mean(), abs=1e-3)

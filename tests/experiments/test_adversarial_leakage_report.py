@@ -12,7 +12,8 @@ def scores_of(hits, stack, gradient="true_label", **changes):
   columns = {
     "image": range(count), "gradient": gradient, "stack": stack, "total_variation": 0.1,
     "tensors": "all", "hits": hits, "hits_in_range": hits, "true_hits": hits, "noise": 0.1,
-    "confidence": 0.9, "psnr": 8.0, "ssim": 0.0, "identified": 0.0, "seconds": 1.0,
+    "hits_norm": 0.25, "confidence": 0.9, "psnr": 8.0, "ssim": 0.0, "identified": 0.0,
+    "seconds": 1.0,
   }  # fmt: skip
   return pd.DataFrame(columns | changes)
 
@@ -28,6 +29,7 @@ def describe(*parts, transfer=()):
 def test_the_report_stands_beside_the_papers_values():
   text = describe(scores_of([0, 1], 1), scores_of([1, 2], 2))
   assert "6%, 6% |" in text
+  assert "| 75% (6% to 100%) | 50% | 25% | 75% |" in text
   assert "45%, 88% |" in text
   assert (
     "From stack 1 to 2 (TV 0.1, all): (a) rises (paired permutation test p = 1), (b) rises." in text

@@ -56,7 +56,8 @@ def settings(scores: pd.DataFrame) -> pd.DataFrame:
     scores: A row for each image, gradient and setting, with `gradient`, those of `SETTING`, `hits`
       (copies called by the gradient's label), `hits_in_range` (after pixels are cut off at
       [-1, 1]), `true_hits` (called by the true label), `noise` (share of noise called by the
-      gradient's label), `confidence`, `psnr`, `ssim`, `identified` and `seconds`.
+      gradient's label), `hits_norm` (the hits' share of the norms of all copies' gradients),
+      `confidence`, `psnr`, `ssim`, `identified` and `seconds`.
 
   Returns:
     A row for each gradient and setting: how many images; (a) as `copies` and (b) as `images`, with
@@ -83,7 +84,9 @@ def settings(scores: pd.DataFrame) -> pd.DataFrame:
         "images_high": shares.images_interval[1],
         "images_independent": shares.independent,
         "images_noise": (1 - (1 - found["noise"]) ** stack).mean(),
-        **found[["confidence", "psnr", "ssim", "identified", "seconds"]].mean().to_dict(),
+        **found[["hits_norm", "confidence", "psnr", "ssim", "identified", "seconds"]]
+        .mean()
+        .to_dict(),
       }
     )
   return pd.DataFrame(rows)
