@@ -192,9 +192,10 @@ def _invert(
     return row | {"not_run": str(error)}, {}
   seconds = time.monotonic() - started
   probabilities = np.exp(functional.log_probabilities(target, found.images))
-  row |= _calls(asked, found.images, probabilities, row)
-  row["hits_norm"] = _norm_of_hits(target, found.images, probabilities, label)
-  row |= _likeness(found.images, attempt, test)
+  hit = probabilities.argmax(axis=1) == label
+  row |= _calls(asked, found.images, probabilities, hit, row)
+  row["hits_norm"] = _norm_of_hits(target, found.images, hit, label)
+  row |= _likeness(found.images, hit, attempt, test)
   row |= {"loss": found.losses.min(), "seconds": seconds}
   image = test.images[attempt.image]
   return row, {"found": found.images, "probabilities": probabilities, "true": image}
@@ -224,36 +225,45 @@ def _watch(attempt: Attempt, bar: tqdm.tqdm) -> search.Watch:
 
 
 def _calls(
-  asked: Asked, images: np.ndarray, probabilities: np.ndarray, row: dict[str, Any]
+  asked: Asked, images: np.ndarray, probabilities: np.ndarray, hit: np.ndarray, row: dict[str, Any]
 ) -> dict[str, float]:
   """What the models call the copies."""
-  calls, label = probabilities.argmax(axis=1), row["label"]
-  hit = calls == label
+  label = row["label"]
   in_range = classify(asked.models[asked.target], np.clip(images, -1, 1))
   others = {name: model for name, model in asked.models.items() if name != asked.target}
   return {
     "hits": int(hit.sum()),
     "hits_in_range": int((in_range == label).sum()),
-    "true_hits": int((calls == row["true"]).sum()),
-    "confidence": float(probabilities[hit, label].mean()) if hit.any() else np.nan,
+    "true_hits": int((probabilities.argmax(axis=1) == row["true"]).sum()),
+    "confidence": _mean(probabilities[hit, label]),
     **{f"{n}_hits": int((classify(m, images) == label).sum()) for n, m in others.items()},
   }
 
 
-def _norm_of_hits(
-  target: tf.keras.Model, images: np.ndarray, probabilities: np.ndarray, label: int
-) -> float:
+def _norm_of_hits(target: tf.keras.Model, images: np.ndarray, hit: np.ndarray, label: int) -> float:
   """The share that copies called by the label have in the sum of the norms of all gradients."""
   soft_label = tf.one_hot([label], target.output_shape[-1])
   gradients = [functional.gradients(target, image[np.newaxis], soft_label) for image in images]
   norms = np.array([tf.linalg.global_norm(gradient) for gradient in gradients])
-  return float(norms[probabilities.argmax(axis=1) == label].sum() / (norms.sum() or 1.0))
+  return float(norms[hit].sum() / (norms.sum() or 1.0))
 
 
-def _likeness(images: np.ndarray, attempt: Attempt, test: Images) -> dict[str, float]:
+def _likeness(
+  images: np.ndarray, hit: np.ndarray, attempt: Attempt, test: Images
+) -> dict[str, float]:
   """Of the copies to their image."""
-  scores = likeness.score(images, test.take(np.repeat(attempt.image, len(images))), test)
-  return {name: getattr(scores, name) for name in ("psnr", "ssim", "identified")}
+  own = test.take(np.repeat(attempt.image, len(images)))
+  scores, psnr = likeness.score(images, own, test), likeness.psnr_of_each(images, own.images)
+  return {
+    "hits_psnr": _mean(psnr[hit]),
+    "others_psnr": _mean(psnr[~hit]),
+    "ssim": scores.ssim,
+    "identified": scores.identified,
+  }
+
+
+def _mean(values: np.ndarray) -> float:
+  return float(values.mean()) if values.size else np.nan
 
 
 def _report(config, accuracy: dict[str, float], results: Results) -> str:

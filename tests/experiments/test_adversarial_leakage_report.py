@@ -12,8 +12,8 @@ def scores_of(hits, stack, gradient="true_label", **changes):
   columns = {
     "image": range(count), "gradient": gradient, "stack": stack, "total_variation": 0.1,
     "tensors": "all", "hits": hits, "hits_in_range": hits, "true_hits": hits, "noise": 0.1,
-    "hits_norm": 0.25, "confidence": 0.9, "psnr": 8.0, "ssim": 0.0, "identified": 0.0,
-    "seconds": 1.0,
+    "hits_norm": 0.25, "confidence": 0.9, "hits_psnr": 8.0, "others_psnr": 20.0, "ssim": 0.0,
+    "identified": 0.0, "seconds": 1.0,
   }  # fmt: skip
   return pd.DataFrame(columns | changes)
 

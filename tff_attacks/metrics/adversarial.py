@@ -48,6 +48,10 @@ def rates(hits: np.ndarray, copies: int) -> Rates:
 SETTING = ["stack", "total_variation", "tensors"]
 """Columns that tell the ways to attack apart."""
 
+_MEANS = [
+  "hits_norm", "confidence", "hits_psnr", "others_psnr", "ssim", "identified", "seconds",
+]  # fmt: skip
+
 
 def settings(scores: pd.DataFrame) -> pd.DataFrame:
   """Shares by gradient and setting.
@@ -57,7 +61,8 @@ def settings(scores: pd.DataFrame) -> pd.DataFrame:
       (copies called by the gradient's label), `hits_in_range` (after pixels are cut off at
       [-1, 1]), `true_hits` (called by the true label), `noise` (share of noise called by the
       gradient's label), `hits_norm` (the hits' share of the norms of all copies' gradients),
-      `confidence`, `psnr`, `ssim`, `identified` and `seconds`.
+      `confidence`, `hits_psnr` and `others_psnr` (of those called so and of the others; NaN of
+      none), `ssim`, `identified` and `seconds`.
 
   Returns:
     A row for each gradient and setting: how many images; (a) as `copies` and (b) as `images`, with
@@ -84,9 +89,7 @@ def settings(scores: pd.DataFrame) -> pd.DataFrame:
         "images_high": shares.images_interval[1],
         "images_independent": shares.independent,
         "images_noise": (1 - (1 - found["noise"]) ** stack).mean(),
-        **found[["hits_norm", "confidence", "psnr", "ssim", "identified", "seconds"]]
-        .mean()
-        .to_dict(),
+        **found[_MEANS].mean().to_dict(),
       }
     )
   return pd.DataFrame(rows)
