@@ -54,7 +54,7 @@ def test_leaves_a_complete_results_folder(finished):
   summary = json.loads((folder / "summary.json").read_text())
   assert len(summary["settings"]) == 4
   assert set(summary["accuracy"]) == {"mlp", "lenet"}
-  for name in ("rates", "reconstructions_true_label", "reconstructions_wrong_label"):
+  for name in ("rates", "reconstructions_true_label", "reconstructions_wrong_label", "copies"):
     Image.open(folder / "images" / f"{name}.png").verify()
   text = (folder / "report.md").read_text()
   assert text in result.stdout

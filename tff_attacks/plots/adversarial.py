@@ -27,6 +27,8 @@ def draw(folder: pathlib.Path) -> None:
     title = f"Reconstructions from the {_GRADIENTS[gradient][2]}"
     reconstructions(folder, rows, f"reconstructions_{gradient}", title)
   true = scores[scores["gradient"] == "true_label"]
+  if len(true):
+    copies(folder, true)
   failed = true[true["hits"] == 0]
   if len(failed):
     largest = failed[failed["stack"] == failed["stack"].max()]
@@ -105,6 +107,35 @@ def reconstructions(folder: pathlib.Path, scores: pd.DataFrame, name: str, title
       _show(axis, found[best], f"{call} ({sure[best, call]:.2f})", bold=call == one.label)
   figure.suptitle(f"{title}:\nof each stack the copy with the most of the label", fontsize=8)
   common.save(figure, folder / "images", name)
+
+
+def copies(folder: pathlib.Path, scores: pd.DataFrame) -> None:
+  """A row an image: it, and all copies of its largest stack, by how much they have of the label.
+
+  Args:
+    folder: The results folder.
+    scores: A row an attempt; of several settings the first is shown.
+  """
+  largest = scores[scores["stack"] == scores["stack"].max()]
+  shown = largest.drop_duplicates("image").head(_COLUMNS)
+  columns = int(largest["stack"].max()) + 1
+  figure, axes = plt.subplots(
+    len(shown), columns, squeeze=False, layout="constrained",
+    figsize=(1.25 * columns + 0.6, 1.4 * len(shown) + 0.6),
+  )  # fmt: skip
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[], frame_on=False)
+  for row, one in zip(axes, shown.itertuples(), strict=True):
+    with np.load(folder / f"found_{one.round}.npz") as arrays:
+      found, true, sure = arrays["found"], arrays["true"], arrays["probabilities"]
+    _show(row[0], true, f"{one.true}, called {one.called}")
+    for axis, copy in zip(row[1:], sure[:, one.label].argsort(), strict=True):
+      call = sure[copy].argmax()
+      _show(axis, found[copy], f"{call} ({sure[copy, call]:.2f})", bold=call == one.label)
+  figure.suptitle(
+    f"Images, and the {columns - 1} copies from the gradient of their stack", fontsize=8
+  )
+  common.save(figure, folder / "images", "copies")
 
 
 def _show(axis, image: np.ndarray, text: str, bold: bool = False) -> None:
