@@ -109,6 +109,9 @@ def inverting_gradients(
   """
   distance = mean_cosine_distance if alike else cosine_distance
 
+  def shown(values):
+    return values[0] * std + mean
+
   @functools.cache
   def build(num_samples, batch_size, epochs, local_rate):
     """The model, and the search for clients of this shape."""
@@ -117,7 +120,7 @@ def inverting_gradients(
 
     def loss_fn(values, given):
       target, weights, inferred = given
-      images = values[0] * std + mean
+      images = shown(values)
       soft_labels = (
         tf.nn.softmax(values[1])
         if len(values) > 1
@@ -134,9 +137,6 @@ def inverting_gradients(
     adam = tf.keras.optimizers.legacy.Adam(search.three_drops(learning_rate, steps))
     within = ((-1 - mean) / std, (1 - mean) / std) if box else None
     return model, search.Descent(loss_fn, adam, signed=True, box=within)
-
-  def shown(values):
-    return values[0] * std + mean
 
   def reconstruct(observation, seed, watch=search.unwatched):
     target = [part.astype(np.float32) for part in leakage.mean_gradient(observation)]

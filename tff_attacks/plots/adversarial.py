@@ -88,23 +88,13 @@ def reconstructions(folder: pathlib.Path, scores: pd.DataFrame, name: str, title
   """
   shown = list(dict.fromkeys(scores["image"]))[:_COLUMNS]
   settings = list(dict.fromkeys(scores["setting"]))
-  figure, axes = plt.subplots(
-    len(settings) + 1, len(shown), squeeze=False, layout="constrained",
-    figsize=(1.25 * len(shown) + 0.6, 1.45 * (len(settings) + 1) + 0.4),
-  )  # fmt: skip
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[], frame_on=False)
+  figure, axes = _panels(len(settings) + 1, len(shown))
   for row, label in enumerate(["image", *(f"stack {setting}" for setting in settings)]):
     axes[row, 0].set_ylabel(label, fontsize=8)
   for column, image in enumerate(shown):
     for one in scores[scores["image"] == image].itertuples():
-      with np.load(folder / f"found_{one.round}.npz") as arrays:
-        found, true, sure = arrays["found"], arrays["true"], arrays["probabilities"]
-      _show(axes[0, column], true, f"{one.true}, called {one.called}")
-      best = sure[:, one.label].argmax()
-      call = sure[best].argmax()
-      axis = axes[1 + settings.index(one.setting), column]
-      _show(axis, found[best], f"{call} ({sure[best, call]:.2f})", bold=call == one.label)
+      best = axes[1 + settings.index(one.setting), column]
+      _show_copies(folder, one, axes[0, column], [best])
   figure.suptitle(f"{title}:\nof each stack the copy with the most of the label", fontsize=8)
   common.save(figure, folder / "images", name)
 
@@ -119,23 +109,35 @@ def copies(folder: pathlib.Path, scores: pd.DataFrame) -> None:
   largest = scores[scores["stack"] == scores["stack"].max()]
   shown = largest.drop_duplicates("image").head(_COLUMNS)
   columns = int(largest["stack"].max()) + 1
-  figure, axes = plt.subplots(
-    len(shown), columns, squeeze=False, layout="constrained",
-    figsize=(1.25 * columns + 0.6, 1.4 * len(shown) + 0.6),
-  )  # fmt: skip
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[], frame_on=False)
+  figure, axes = _panels(len(shown), columns)
   for row, one in zip(axes, shown.itertuples(), strict=True):
-    with np.load(folder / f"found_{one.round}.npz") as arrays:
-      found, true, sure = arrays["found"], arrays["true"], arrays["probabilities"]
-    _show(row[0], true, f"{one.true}, called {one.called}")
-    for axis, copy in zip(row[1:], sure[:, one.label].argsort(), strict=True):
-      call = sure[copy].argmax()
-      _show(axis, found[copy], f"{call} ({sure[copy, call]:.2f})", bold=call == one.label)
+    _show_copies(folder, one, row[0], row[1:])
   figure.suptitle(
     f"Images, and the {columns - 1} copies from the gradient of their stack", fontsize=8
   )
   common.save(figure, folder / "images", "copies")
+
+
+def _panels(rows: int, columns: int):
+  """A figure and its axes `[rows, columns]`, for an image with a line below it each."""
+  figure, axes = plt.subplots(
+    rows, columns, squeeze=False, layout="constrained",
+    figsize=(1.25 * columns + 0.6, 1.45 * rows + 0.4),
+  )  # fmt: skip
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[], frame_on=False)
+  return figure, axes
+
+
+def _show_copies(folder: pathlib.Path, one, image_axis, copy_axes: Sequence) -> None:
+  """An attempt's image, and as many copies as there are axes: the one with the most last."""
+  with np.load(folder / f"found_{one.round}.npz") as arrays:
+    found, true, sure = arrays["found"], arrays["true"], arrays["probabilities"]
+  _show(image_axis, true, f"{one.true}, called {one.called}")
+  order = sure[:, one.label].argsort()[-len(copy_axes) :]
+  for axis, copy in zip(copy_axes, order, strict=True):
+    call = sure[copy].argmax()
+    _show(axis, found[copy], f"{call} ({sure[copy, call]:.2f})", bold=call == one.label)
 
 
 def _show(axis, image: np.ndarray, text: str, bold: bool = False) -> None:
