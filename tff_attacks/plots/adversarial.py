@@ -11,6 +11,8 @@ from tff_attacks.metrics import adversarial as metrics
 from tff_attacks.plots import common
 
 _COLUMNS = 8
+_TITLE_WIDTH = 3.2
+"""Inches that the longest line above the images takes."""
 _GRADIENTS = {
   "true_label": ("", "0.5", "gradient of the true label"),
   "wrong_label": ("///", "0.9", "gradient of a wrong label"),
@@ -122,7 +124,7 @@ def _panels(rows: int, columns: int):
   """A figure and its axes `[rows, columns]`, for an image with a line below it each."""
   figure, axes = plt.subplots(
     rows, columns, squeeze=False, layout="constrained",
-    figsize=(1.25 * columns + 0.6, 1.45 * rows + 0.4),
+    figsize=(max(1.25 * columns + 0.6, _TITLE_WIDTH), 1.45 * rows + 0.4),
   )  # fmt: skip
   for axis in axes.flat:
     axis.set(xticks=[], yticks=[], frame_on=False)
