@@ -55,7 +55,12 @@ class SemiTargetedConfig(run_options.RunOptions):
   clients_per_round: int = option(10, "Clients drawn at random for a round.", at_least=1)
   batch_size: int = option(16, "Images in a step.", at_least=1)
   local_epochs: int = option(1, "Passes over the local data in a round.", at_least=1)
-  learning_rate: float = option(1e-3, "Of the local Adam, which starts anew each round.", above=0)
+  learning_rate: float = option(1e-3, "Of the local Adam.", above=0)
+  keep_optimizer_state: bool = option(
+    False,
+    "Whether a client's Adam goes on where its last round left it, before the attack and in it; "
+    "the paper does not say.",
+  )
   patience: int = option(
     10,
     "The federation has converged once its loss on the test set has not fallen for so many rounds.",

@@ -38,10 +38,9 @@ def run(
     results.write_arrays(path.stem, **start.arrays())
   start = setup_lib.Converged.read(path)
   federation = setup.compiled.federation
+  parameters = dict.fromkeys(setup.adversaries, setup.parameters)
   clients = [
-    federation.initial_client(
-      config.seed, index, setup.parameters if index in setup.adversaries else None
-    )
+    start.resumed(federation.initial_client(config.seed, index, parameters.get(index)), index)
     for index in range(config.num_clients)
   ]
   # Other noise than before; an adaptive norm, or a centre, starts anew with the attack.
@@ -113,7 +112,7 @@ def _converge(
   )
   if progress.interrupted:
     return None
-  return setup_lib.Converged(progress.server.weights, progress.rounds, finished())
+  return setup_lib.Converged.of(progress, finished())
 
 
 class Observer:

@@ -23,30 +23,46 @@ from tff_attacks.learning import aggregation, local_training, process
 from tff_attacks.simulation import evaluation, loop
 
 CONVERGED = "converged.npz"
-"""In a results folder: the global model when the attack began."""
+"""In a results folder: the federation when the attack began."""
+_OPTIMIZER = "optimizer"
 
 
 class Converged(NamedTuple):
-  """The global model when the attack begins.
+  """The federation when the attack begins.
 
   Attributes:
-    weights: Its weights.
+    weights: The global model's.
     rounds: How many rounds it was trained.
     converged: Whether its loss had stopped falling, or there were no more rounds.
+    optimizers: The leaves of the optimizer's state, `[clients, ...]`; none if it is not kept.
   """
 
   weights: keras_state.ModelWeights
   rounds: int
   converged: bool
+  optimizers: list[np.ndarray]
+
+  @classmethod
+  def of(cls, progress: loop.Progress, converged: bool) -> "Converged":
+    """What a training without attack has come to."""
+    by_client = (tf.nest.flatten(client.optimizer) for client in progress.clients)
+    optimizers = [np.stack(leaves) for leaves in zip(*by_client, strict=True)]
+    return cls(progress.server.weights, progress.rounds, converged, optimizers)
+
+  def resumed(self, client: process.ClientState, index: int) -> process.ClientState:
+    """A client that has its optimizer from before the attack."""
+    leaves = [leaf[index] for leaf in self.optimizers]
+    return client._replace(optimizer=tf.nest.pack_sequence_as(client.optimizer, leaves))
 
   def arrays(self) -> dict[str, np.ndarray]:
     """As arrays with names, to be read by `read`."""
-    weights = {
+    parts = self.weights._asdict() | {_OPTIMIZER: self.optimizers}
+    named = {
       f"{kind}{i:04d}": np.asarray(array)
-      for kind, part in self.weights._asdict().items()
+      for kind, part in parts.items()
       for i, array in enumerate(part)
     }
-    return {"rounds": np.array(self.rounds), "converged": np.array(self.converged), **weights}
+    return {"rounds": np.array(self.rounds), "converged": np.array(self.converged), **named}
 
   @classmethod
   def read(cls, path: pathlib.Path) -> "Converged":
@@ -57,12 +73,16 @@ class Converged(NamedTuple):
       KeyError: If it is another file.
     """
     arrays = files.read_npz(path)
-    parts = (
+    *weights, optimizers = (
       [arrays[name] for name in sorted(arrays) if name[:-4] == kind]
-      for kind in keras_state.ModelWeights._fields
+      for kind in (*keras_state.ModelWeights._fields, _OPTIMIZER)
     )
-    weights = keras_state.ModelWeights(*parts)
-    return cls(weights, int(arrays["rounds"]), bool(arrays["converged"]))
+    return cls(
+      keras_state.ModelWeights(*weights),
+      int(arrays["rounds"]),
+      bool(arrays["converged"]),
+      optimizers,
+    )
 
 
 class Compiled(NamedTuple):
@@ -112,6 +132,7 @@ class _Shapes(NamedTuple):
   batch_size: int
   local_epochs: int
   learning_rate: float
+  keep_optimizer_state: bool
   attack: str
   boost: float | None
   aggregator: str
@@ -179,7 +200,7 @@ def _compile(shapes: _Shapes) -> Compiled:
     local_training.plain_gradient(loss_fn),
     shapes.batch_size,
     shapes.local_epochs,
-    keep_optimizer_state=False,
+    keep_optimizer_state=shapes.keep_optimizer_state,
   )
   example = label_flipping.Parameters(*label_flipping.one_target(dataset.num_classes, [0], 1))
   federation = process.build_federation(
@@ -236,7 +257,9 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
     start = Converged.read(folder / CONVERGED)
   except (ValueError, KeyError) as error:
     raise ValueError(f"start_from: {folder / CONVERGED} cannot be read: {error}") from error
-  program.check_start(config, ("dataset", "num_clients", "samples_per_client", "seed"))
+  program.check_start(
+    config, ("dataset", "num_clients", "samples_per_client", "seed", "keep_optimizer_state")
+  )
   shapes = [
     [w.shape for w in tf.nest.flatten(weights)]
     for weights in (start.weights, keras_state.initial_weights(model_fn, 0))

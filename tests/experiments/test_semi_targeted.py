@@ -1,5 +1,6 @@
 """The script as a user runs it, and its federations."""
 
+import functools
 import json
 import signal
 import subprocess
@@ -9,13 +10,16 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from experiments import semi_targeted_config, semi_targeted_run, semi_targeted_setup
 from experiments.options import ConfigError
 from experiments.semi_targeted_config import SemiTargetedConfig, check
 from tests import programs
-from tff_attacks.learning import aggregation
+from tff_attacks import keras_state
+from tff_attacks.learning import aggregation, process
+from tff_attacks.simulation import loop
 
 SHORT = ["num_clients=6", "samples_per_client=60", "clients_per_round=4", "rounds=6", "patience=2",
          "attacking_frequency=0.5", "checkpoint_every=1", "converge_rounds=6"]  # fmt: skip
@@ -117,6 +121,44 @@ def test_starts_from_the_converged_model_of_another_run(finished, tmp_path):
   pd.testing.assert_frame_equal(
     first.drop(columns="seconds"), second.drop(columns="seconds"), rtol=1e-3, atol=1e-4
   )
+
+
+@pytest.mark.slow
+def test_optimizers_that_are_kept_go_on_in_the_attack(tmp_path):
+  """Of the same run, and of one that starts from where another converged."""
+  kept = [*SHORT, "keep_optimizer_state=true", "rounds=3"]
+  folders = [tmp_path / name for name in ("whole", "started")]
+  for folder, start in zip(folders, ([], [f"start_from={folders[0]}"]), strict=True):
+    result = run(*kept, *start, f"output_dir={folder}")
+    assert result.returncode == 0, result.stderr
+  first, second = (pd.read_csv(folder / "metrics.csv") for folder in folders)
+  pd.testing.assert_frame_equal(
+    first.drop(columns="seconds"), second.drop(columns="seconds"), rtol=1e-3, atol=1e-4
+  )
+  with np.load(folders[0] / "converged.npz") as arrays:
+    steps = next(a for a in arrays.values() if a.shape == (6,) and a.dtype == np.int32)
+  # Six rounds of four clients, whose 60 images are four batches.
+  assert steps.sum() == 6 * 4 * 4
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_client_gets_its_own_optimizer_back(kept, tmp_path):
+  compiled = semi_targeted_setup.prepare(config(keep_optimizer_state=kept)).compiled
+  new = [compiled.federation.initial_client(0, index) for index in range(6)]
+  used = [
+    client._replace(
+      optimizer=tf.nest.map_structure(functools.partial(np.add, index), client.optimizer)
+    )
+    for index, client in enumerate(new)
+  ]
+  server = process.ServerState(keras_state.initial_weights(compiled.model_fn, 0), (), 3, 0.0)
+  start = semi_targeted_setup.Converged.of(loop.Progress(server, used, 3), True)
+  np.savez(tmp_path / "converged.npz", **start.arrays())
+  read = semi_targeted_setup.Converged.read(tmp_path / "converged.npz")
+  assert bool(read.optimizers) is kept
+  for index, client in enumerate(new):
+    expected, found = used[index].optimizer, read.resumed(client, index).optimizer
+    tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
 
 
 def test_robust_rules_say_whom_they_rejected(finished, tmp_path):
@@ -229,6 +271,7 @@ def test_once_begun_it_needs_its_start_no_more(finished):
     ({"model": "attacking_distance_unpooled"}, "are not those of model=attacking_distance_unpool"),
     ({"seed": 1}, "has seed=0, not 1"),
     ({"samples_per_client": 50}, "has samples_per_client=60, not 50"),
+    ({"keep_optimizer_state": True}, "has keep_optimizer_state=False, not True"),
   ],
 )
 def test_another_federation_is_no_start(changes, message, finished):
