@@ -18,10 +18,8 @@ from tff_attacks.learning import central_training, local_training
 from tff_attacks.simulation.results import Results
 
 _BATCH = 100
-_TRAINING = (
-  "dataset", "image_size", "seed", "training_steps", "batch_size", "learning_rate", "augment",
-)  # fmt: skip
-"""What a trained model depends on."""
+_TRAINING = ("seed", "training_steps", "batch_size", "learning_rate", "augment")
+"""What a trained model depends on, beside its data."""
 
 
 class Network(NamedTuple):
@@ -67,8 +65,7 @@ def prepare(config: AdversarialLeakageConfig) -> Setup:
       "give control=false"
     )
   if config.start_from is not None:
-    own_data = ("data_dir",) if config.dataset == data.FOLDER else ()
-    program.check_start(config, _TRAINING + own_data)
+    program.check_start(config, (*data.sources(config), *_TRAINING))
   networks = {}
   for option, name in [("model", config.model), *(("transfer", n) for n in config.transfer)]:
     function = registry.find(option, name, registry.GLOBAL_MODELS)

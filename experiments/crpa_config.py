@@ -149,6 +149,8 @@ def check(config: CRPAConfig) -> None:
     raise ConfigError(f"num_adversaries: must be below num_clients, {config.num_clients}")
   if config.adversary == "original" and config.num_adversaries > 1:
     raise ConfigError("num_adversaries: adversary=original has one")
+  if config.adversary == "original" and config.adversary_lacks != "both":
+    raise ConfigError("adversary_lacks: adversary=original has its own way, leave it out")
   if config.start_accuracy >= 1:
     raise ConfigError("start_accuracy: must be below 1, accuracy never exceeds it")
   if config.start_round >= config.rounds:

@@ -42,6 +42,11 @@ def first(test: datasets.Images, count: int) -> datasets.Images:
   return test.take(slice(count)) if count else test
 
 
+def sources(config: Any) -> tuple[str, ...]:
+  """The options that two runs with the same images share."""
+  return ("dataset", "data_dir", "image_size") if config.dataset == FOLDER else ("dataset",)
+
+
 @options.bad_input()
 def check(config: Any) -> None:
   """Checks that the data that `dataset` and `data_dir` name is there.

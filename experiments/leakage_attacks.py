@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from experiments.leakage_config import ATTACKS, LeakageConfig, known_images
 from models import grnn as grnn_networks
-from tff_attacks.keras_state import ModelFn
+from tff_attacks import keras_state
 from tff_attacks.leakage import (
   cocktail_party,
   dlf,
@@ -27,8 +27,14 @@ from tff_attacks.leakage import (
 _STEPS = ("steps", "evaluations")
 """What the option `steps` is called."""
 
+_STANDARDISED = ("mean", "std")
+"""Keywords that are no settings: images are sought as they are."""
+
 _MIXTURES = ("cocktail_party", "feature_inversion")
 """Attacks that need a unit of the first fully connected layer for each image."""
+
+_ANY_END = (*_MIXTURES, "robbing_the_fed")
+"""Attacks that look at other layers than the last one."""
 
 _ATTACKS: dict[str, Callable[..., leakage.Reconstruct]] = {
   "dlg": gradient_matching.dlg,
@@ -51,7 +57,9 @@ def settings(config: LeakageConfig) -> dict[str, Any]:
   """
   parameters = inspect.signature(_ATTACKS[config.attack]).parameters
   own = {
-    name: p.default for name, p in parameters.items() if isinstance(p.default, bool | int | float)
+    name: p.default
+    for name, p in parameters.items()
+    if isinstance(p.default, bool | int | float) and name not in _STANDARDISED
   }
   found = dict(ATTACKS[config.attack].quick) if config.search == "quick" else {}
   if config.steps is not None:
@@ -90,7 +98,7 @@ def search_steps(config: LeakageConfig) -> int | None:
 
 
 def build(
-  config: LeakageConfig, model_fn: ModelFn, generator: tf.keras.Model | None
+  config: LeakageConfig, model_fn: keras_state.ModelFn, generator: tf.keras.Model | None
 ) -> leakage.Reconstruct:
   """The attack.
 
@@ -106,6 +114,8 @@ def build(
   attack = _ATTACKS[config.attack]
   model, count = model_fn(), config.images or known_images(config)
   classes = model.output_shape[-1]
+  if config.attack not in _ANY_END:
+    keras_state.last_layer(model)
   if config.labels == "yin" and count > classes:
     raise ValueError(f"labels: yin takes each of the {classes} classes once, give images={classes}")
   if config.labels != "own":

@@ -156,6 +156,8 @@ def check(config: LeakageConfig) -> None:
     raise ConfigError("imprint_bins: must be 0, or 2 or more")
   if config.images is not None and config.images > known_images(config):
     raise ConfigError(f"images: the client trains on {known_images(config)}")
+  if config.labels == "given" and config.images not in (None, known_images(config)):
+    raise ConfigError(f"images: labels=given has {known_images(config)} labels, leave it out")
   for name in (config.attack, config.labels):
     if name in ONE_IMAGE and (config.images or known_images(config)) > 1:
       raise ConfigError(f"images: {name} looks for a single one, give images=1")

@@ -136,8 +136,19 @@ def keep_grown(config: Any, growing: Collection[str]) -> None:
     files.write_text(pathlib.Path(config.output_dir) / "config.yaml", OmegaConf.to_yaml(grown))
 
 
-def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequence[str] = ()) -> Any:
+def load_config(
+  config_class: type,
+  folder: str | pathlib.Path,
+  changes: Sequence[str] = (),
+  option: str = "resume",
+) -> Any:
   """Returns the config of a results folder, with changes of the form `option=value`.
+
+  Args:
+    config_class: Its type.
+    folder: The results folder.
+    changes: Options in place of its own.
+    option: That names the folder, for messages.
 
   Raises:
     ConfigError: If it cannot be read.
@@ -155,7 +166,7 @@ def load_config(config_class: type, folder: str | pathlib.Path, changes: Sequenc
   except Exception as error:
     # There is a type for each way a file can be damaged.
     reason = str(error).partition("\n")[0]
-    raise options.ConfigError(f"resume: {path} cannot be read: {reason}") from error
+    raise options.ConfigError(f"{option}: {path} cannot be read: {reason}") from error
   config.output_dir = str(folder)
   return config
 
@@ -167,10 +178,7 @@ def check_start(config: Any, names: Sequence[str]) -> None:
     ConfigError: If it has not, or cannot be read.
   """
   folder = pathlib.Path(config.start_from)
-  try:
-    other = load_config(type(config), folder)
-  except options.ConfigError as error:
-    raise options.ConfigError(f"start_from: {folder} cannot be read: {error}") from error
+  other = load_config(type(config), folder, option="start_from")
   for name in names:
     if getattr(other, name) != getattr(config, name):
       raise options.ConfigError(

@@ -26,7 +26,10 @@ _STUDY = {
   "attack": "crpa", "partition": "dirichlet", "num_clients": 10, "size_sigma": 0.0, "model": "crpa",
   "generator": "crpa", "num_adversaries": 1, "free_rider": False, "generated_label": "poison",
   "generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-4, "total_variation": 0.0,
+  "aggregator": "mean", "warm_up_epochs": 0, "start_round": 0, "start_accuracy": 0.0,
+  "adversary_noise": True,
 }  # fmt: skip
+_NO_DP = {"privacy": "none", "optimizer": "adam", "learning_rate": 1e-3}
 _DP = {
   "privacy": "microbatches", "microbatches": 1, "l2_norm_clip": 1.5, "noise_multiplier": 0.3,
   "optimizer": "sgd", "learning_rate": 0.25,
@@ -100,7 +103,7 @@ def average_attack_accuracy(config: CRPAConfig) -> float | None:
   chosen = dataclasses.asdict(config).items()
   if not _STUDY.items() <= chosen or not _reference(config.dataset).is_file():
     return None
-  if config.privacy == "none":
+  if _NO_DP.items() <= chosen:
     privacy = "no"
   elif _DP.items() <= chosen:
     privacy = "yes"

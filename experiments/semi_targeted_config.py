@@ -37,8 +37,8 @@ class SemiTargetedConfig(run_options.RunOptions):
 
   preset: str = option(
     "quick",
-    "Values for every option that is not given: quick runs in minutes on the embedded digits, "
-    "paper is the published setting.",
+    "Values for every option that is not given: quick runs in half a minute on the embedded "
+    "digits, paper is the published setting.",
     choices=("quick", "paper"),
   )
   # Who holds what.
@@ -142,6 +142,8 @@ def check(config: SemiTargetedConfig) -> None:
     raise ConfigError("boost: only with attack=model_replacement")
   if config.aggregator in BOUNDED and config.norm_bound is None:
     raise ConfigError(f"norm_bound: aggregator={config.aggregator} needs one")
+  if config.norm_bound is not None and config.aggregator not in BOUNDED:
+    raise ConfigError(f"norm_bound: aggregator={config.aggregator} has none, leave it out")
   if config.noise_multiplier and config.aggregator != "dp":
     raise ConfigError("noise_multiplier: only with aggregator=dp")
 

@@ -15,6 +15,7 @@ from experiments.options import ConfigError, bad_input, option, shared
 from experiments.semi_targeted_config import (
   AGGREGATORS,
   ATTACKS,
+  BOUNDED,
   NO_TARGET,
   SemiTargetedConfig,
   needs_target,
@@ -93,6 +94,8 @@ def _config(common: dict[str, Any], **options: Any) -> SemiTargetedConfig:
   options = common | options
   if options["attack"] != "model_replacement":
     options["boost"] = None
+  if options["aggregator"] not in BOUNDED:
+    options["norm_bound"] = None
   if options["aggregator"] != "dp":
     options["noise_multiplier"] = 0.0
   return SemiTargetedConfig(**options)

@@ -130,12 +130,13 @@ def _by_target(runs: pd.DataFrame) -> list[str]:
   targets = sorted(given["target"].astype(int).unique())
   rows = []
   for cell, some in given.groupby(_CELL, sort=False):
-    by_target = some.groupby("target")
-    cells = [
-      f"{_spread(runs['best_ata'])} ({runs['no_attack'].mean():.3f}) / {runs['its_mta'].mean():.3f}"
-      for runs in (by_target.get_group(target) for target in targets)
-    ]
-    rows.append([*_name(cell), *cells])
+    cells = {
+      target: f"{_spread(seeds['best_ata'])} ({seeds['no_attack'].mean():.3f}) / "
+      f"{seeds['its_mta'].mean():.3f}"
+      for target, seeds in some.groupby("target")
+    }
+    # A run may have failed.
+    rows.append([*_name(cell), *(cells.get(target, "") for target in targets)])
   return markdown(("attack", "frequency", *targets), rows)
 
 

@@ -5,6 +5,7 @@ and runs/<name>/, each the results folder of one run. All state is in the files:
 that was stopped, in whatever way, goes on with what is not finished.
 """
 
+import collections
 import contextlib
 import dataclasses
 import importlib
@@ -118,6 +119,9 @@ def run(
     if ":" not in setting:
       raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
   runs = plan(config)
+  for run_name, count in collections.Counter(one.name for one in runs).items():
+    if count > 1:
+      raise ConfigError(f"a value is named twice: {run_name} would be run {count} times")
   check = importlib.import_module(f"experiments.{script}_config").check
   for one in runs:
     check(one.config)

@@ -175,10 +175,11 @@ def test_a_run_of_a_cohort_that_fails_is_said_so(tmp_path):
 def test_a_cohort_that_is_larger_than_its_federation_is_refused(tmp_path):
   folder = tmp_path / "results"
   result = programs.run(
-    "benchmarks.cohort", "dataset=digits", "num_clients=[50]", f"output_dir={folder}"
-  )
+    "benchmarks.cohort", "dataset=digits", "num_clients=[50]", "clients_per_round=100",
+    "attacking_frequency=0.1", f"output_dir={folder}",
+  )  # fmt: skip
   assert result.returncode == 2
-  assert "error: " in result.stderr
+  assert "error: clients_per_round: there are 50 clients" in result.stderr
   assert not folder.exists()
 
 

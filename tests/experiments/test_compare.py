@@ -309,6 +309,12 @@ PRIVATE = {
     ({"dataset": "mnist", "attack": "noise"}, None),
     ({"dataset": "mnist", "partition": "iid"}, None),
     ({"dataset": "mnist", "privacy": "records"}, None),
+    (PRIVATE | {"noise_multiplier": 0.3, "adversary_noise": False}, None),
+    ({"dataset": "mnist", "optimizer": "sgd", "learning_rate": 0.25}, None),
+    ({"dataset": "mnist", "aggregator": "examples_weighted_mean"}, None),
+    ({"dataset": "mnist", "warm_up_epochs": 5}, None),
+    ({"dataset": "mnist", "start_round": 59}, None),
+    ({"dataset": "mnist", "start_accuracy": 0.8}, None),
     ({"dataset": "digits"}, None),
   ],
 )

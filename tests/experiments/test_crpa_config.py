@@ -39,6 +39,10 @@ CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
     ({"seed": 2**32}, r"seed: must be below 2\*\*32"),
     ({"start_accuracy": 1.0}, "start_accuracy: must be below 1"),
     ({"free_rider": True}, "generator_steps: must be given with free_rider"),
+    (
+      {"adversary": "original", "adversary_lacks": "reconstruct"},
+      "adversary_lacks: adversary=original has its own way",
+    ),
     ({"adversary": "original", "num_clients": 3}, "num_clients: adversary=original needs"),
     ({"noise_multiplier": 1.0}, "noise_multiplier, target_epsilon: only with privacy=records"),
     ({"privacy": "records"}, "noise_multiplier: give it or target_epsilon, and one of them only"),

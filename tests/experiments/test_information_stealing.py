@@ -50,6 +50,16 @@ def test_leaves_a_complete_results_folder(finished):
     Image.open(folder / "images" / f"{picture}.png").verify()
 
 
+@pytest.mark.slow
+def test_a_model_that_diverges_is_reported_to_the_end(tmp_path):
+  # Its hidden units are bounded, so that less stays finite.
+  result = run(*SHORT, "learning_rate=1e38", f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert summary["test_loss"] is None
+  assert summary["auc"]["final"] == {}
+
+
 def test_the_report_says_that_the_accuracy_was_not_reached(finished):
   folder, output = finished
   assert "A client without data attacked from round 4 on, when latest_start had come" in output

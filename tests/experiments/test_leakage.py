@@ -37,6 +37,13 @@ def config(**changes):
   return LeakageConfig(**small | changes)
 
 
+def probabilities(image_shape, num_classes):
+  layers = tf.keras.layers
+  return tf.keras.Sequential(
+    [layers.Input(image_shape), layers.Flatten(), layers.Dense(num_classes), layers.Softmax()]
+  )
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
@@ -141,6 +148,7 @@ def test_a_trained_generator_serves_another_run(tmp_path):
     (["attack=idlg"], "images: idlg looks for a single one, give images=1"),
     (["labels=idlg"], "images: idlg looks for a single one, give images=1"),
     (["images=5"], "images: the client trains on 4"),
+    (["labels=given", "images=2"], "images: labels=given has 4 labels, leave it out"),
     (["victims=11"], "victims: there are 10 clients"),
     (["attack=robbing_the_fed"], "imprint_bins: robbing_the_fed needs an imprint block"),
     (["imprint_bins=1"], "imprint_bins: must be 0, or 2 or more"),
@@ -180,13 +188,15 @@ def test_bad_input_is_refused_by_name(options, message):
     ({"model": "tests.tiny:IMAGE_SHAPE"}, "model: 'tests.tiny:IMAGE_SHAPE' is no function"),
     ({"dataset": "cifar10", "attack": "grnn", "model": "mlp"}, "data_dir: nowhere/cifar10.npz"),
     ({"attack": "dlg", "labels": "irlg"}, "labels: dlg has its own way"),
+    ({"model": f"{__name__}:probabilities"}, "model: needs a Dense last layer"),
+    ({"attack_options": ["std:0"]}, "inverting_gradients has no 'std'"),
     ({"attack_options": ["foo:1"]}, "inverting_gradients has no 'foo'; allowed: learning_rate:0.1"),
     ({"attack_options": ["unroll:maybe"]}, "unroll must be true or false, not 'maybe'"),
     ({"attack_options": ["unroll:["]}, "unroll must be true or false"),
     ({"attack_options": ["learning_rate:fast"]}, "learning_rate must be a number, 0 or more"),
     ({"attack_options": ["learning_rate:NaN"]}, "learning_rate must be a number, 0 or more"),
     ({"attack_options": ["learning_rate:-1"]}, "learning_rate must be a number, 0 or more"),
-    ({"attack": "ggl", "images": 1, "start_from": "nowhere"}, "start_from: nowhere/generator.npz"),
+    ({"attack": "ggl", "images": 1, "start_from": "nowhere"}, "start_from: nowhere/config.yaml"),
   ],
 )
 def test_bad_input_that_only_the_data_shows(changes, message):

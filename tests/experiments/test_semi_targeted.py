@@ -202,6 +202,7 @@ def test_killed_while_it_converges_and_while_it_attacks(finished, tmp_path):
     ({"attacking_frequency": 0.0}, "attacking_frequency: 0.0 is not allowed"),
     ({"attacking_frequency": 0.2}, "attacking_frequency: 0.2 of 6 clients is no whole number"),
     ({"sources": [10]}, "sources: 10 is not a class of digits; allowed: 0 to 9"),
+    ({"norm_bound": 1.0}, "norm_bound: aggregator=mean has none, leave it out"),
     ({"sources": [2, 2]}, "sources: a class is named twice"),
     ({"attack": "label_flipping", "target": 2}, "target: 2 is a source class"),
     ({"injection_rate": 1.2}, "injection_rate: must be 1 or less"),

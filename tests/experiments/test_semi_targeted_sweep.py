@@ -127,6 +127,15 @@ def test_tables_stand_beside_the_published_values():
   assert "0.191" not in "\n".join(semi_targeted_tables.describe(pd.DataFrame(rows()), [1]))
 
 
+def test_a_run_that_failed_leaves_a_gap():
+  some = pd.DataFrame(rows())
+  failed = (some["attack"] == "train_and_scale") & (some["target"] == 3)
+  other = some[~failed & (some["aggregator"] == "mean")].assign(frequency=0.1)
+  both = pd.concat([some, other])
+  text = "\n".join(semi_targeted_tables.describe(both, [2]))
+  assert "| train and scale | 0.1 |  | 0.600 +/- 0.000 (0.010) / 0.980 |" in text
+
+
 def test_a_choice_that_no_other_attack_tried_is_not_the_best():
   some = pd.DataFrame(rows())
   some.loc[(some["attack"] == "ada_full") & (some["seed"] == 1), "choices"] = '[{"9": 3, "7": 1}]'
@@ -209,6 +218,7 @@ def test_a_sweep(tmp_path):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
+    (["targets=[3,3]"], "error: a value is named twice: label_flipping-target3"),
     (["attack=none"], "error: attack: is what the sweep varies; leave it out"),
     (["targets=[2]"], "error: targets: a source class is among them"),
     (["frequencies=[0.01]"], "error: attacking_frequency: 0.01 of 20 clients is no whole number"),
@@ -219,10 +229,7 @@ def test_a_sweep(tmp_path):
 )
 def test_bad_input_ends_with_2_and_leaves_nothing(arguments, message, tmp_path):
   folder = tmp_path / "results"
-  frequencies = [] if "frequencies" in arguments[0] else ["frequencies=[0.5]"]
-  result = programs.run(
-    "semi_targeted_sweep", "preset=quick", *frequencies, *arguments, f"output_dir={folder}"
-  )
+  result = programs.run("semi_targeted_sweep", "preset=quick", *arguments, f"output_dir={folder}")
   assert result.returncode == 2, result.stderr
   assert message in result.stderr
   assert not folder.exists()

@@ -69,7 +69,7 @@ class _Best:
 
   def found(self) -> Found:
     if not np.isfinite(self._lowest):
-      raise ValueError("search: the loss was finite in no step")
+      raise ValueError("search: it took no step with a finite loss")
     return Found(self.values, np.array(self.losses, np.float32))
 
 

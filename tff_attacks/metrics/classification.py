@@ -56,14 +56,16 @@ def macro_scores(confusion: np.ndarray, predicted_too: bool = True) -> MacroScor
 
 
 def one_vs_rest_auc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-  """Area under the ROC of each class that occurs against all others; none for a single class.
+  """Area under the ROC of each class that occurs against all others.
+
+  There is none for a single class, nor of a model that diverged.
 
   Args:
     labels: int `[n]`.
     probabilities: float `[n, outputs]`.
   """
   classes = np.unique(labels)
-  if classes.size < 2:
+  if classes.size < 2 or not np.isfinite(probabilities).all():
     return {}
   return {str(c): float(roc_auc_score(labels == c, probabilities[:, c])) for c in classes}
 

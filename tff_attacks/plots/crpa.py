@@ -41,7 +41,7 @@ def confusion_matrix(folder: pathlib.Path) -> None:
   """Confusion matrices: the last round's, and that with the highest attack accuracy."""
   metrics = pd.read_csv(folder / "metrics.csv")
   matrices = classification.read_confusion_matrices(folder / "confusion.csv")
-  strongest = int(metrics["attack_accuracy"].idxmax())
+  strongest = int(metrics["attack_accuracy"].fillna(-1).idxmax())
   figure, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
   for axis, row, name in (
     (axes[0], strongest, "strongest attack"),

@@ -46,7 +46,8 @@ def roc(folder: pathlib.Path) -> None:
     with np.load(path) as arrays:
       labels, probabilities = arrays["labels"], arrays["probabilities"]
     classes = np.unique(labels)
-    for i, label in enumerate(classes if classes.size > 1 else []):
+    drawn = classes.size > 1 and np.isfinite(probabilities).all()
+    for i, label in enumerate(classes if drawn else []):
       false, true, _ = roc_curve(labels == label, probabilities[:, label])
       axis.plot(
         false, true, color=plt.get_cmap("viridis")(i / classes.size),
@@ -56,7 +57,7 @@ def roc(folder: pathlib.Path) -> None:
     axis.set(
       xlabel="false positive rate", ylabel="true positive rate", title=_MOMENTS[name], aspect=1
     )
-    if classes.size > 1:
+    if drawn:
       axis.legend(fontsize=8, loc="lower right")
   figure.suptitle("ROC of the global model on the test set, each class against all others")
   common.save(figure, folder / "images", "roc")
@@ -95,12 +96,14 @@ def distance(folder: pathlib.Path, target: int) -> None:
   quality = pd.read_csv(folder / "reconstruction.csv")
   figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
   axes.plot(quality["round"] + 1, quality["distance_rms"], "k-")
-  lowest = quality.loc[quality["distance_rms"].idxmin()]
-  axes.plot(lowest["round"] + 1, lowest["distance_rms"], "ko", markerfacecolor="white")
-  axes.annotate(
-    f"{lowest['distance_rms']:.3f}", (lowest["round"] + 1, lowest["distance_rms"]),
-    xytext=(0, -8), textcoords="offset points", ha="center", va="top",
-  )  # fmt: skip
+  finite = quality.dropna(subset="distance_rms")
+  if len(finite):  # It may have diverged.
+    lowest = finite.loc[finite["distance_rms"].idxmin()]
+    axes.plot(lowest["round"] + 1, lowest["distance_rms"], "ko", markerfacecolor="white")
+    axes.annotate(
+      f"{lowest['distance_rms']:.3f}", (lowest["round"] + 1, lowest["distance_rms"]),
+      xytext=(0, -8), textcoords="offset points", ha="center", va="top",
+    )  # fmt: skip
   axes.set(
     xlabel="round",
     ylabel="root mean square difference of pixels in [0, 1]",

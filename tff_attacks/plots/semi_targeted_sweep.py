@@ -86,7 +86,8 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   labels = sorted(fixed["target"].astype(int).unique())
   for (upper, lower), frequency in zip(axes.T, frequencies, strict=True):
     by_target = fixed[fixed["frequency"] == frequency].groupby("target")["best_ata"]
-    upper.bar(range(len(labels)), by_target.mean(), yerr=by_target.std(), color="0.7", capsize=3)
+    mean, spread = (one.reindex(labels) for one in (by_target.mean(), by_target.std()))
+    upper.bar(range(len(labels)), mean, yerr=spread, color="0.7", capsize=3)
     upper.set(title=f"{frequency:.0%} of the clients compromised")
     for i, attack in enumerate(("ada_full", "ada_partial")):
       some = runs[(runs["attack"] == attack) & (runs["frequency"] == frequency)]

@@ -110,9 +110,9 @@ def environment(process_ids: list[int]) -> dict[str, Any]:
 
 
 def peak_memory_mb(process_id: int) -> float:
-  """Highest resident memory of a process so far (0 where the system does not tell)."""
+  """Highest resident memory of a process so far; 0 if the system does not tell, or it has ended."""
   status = pathlib.Path(f"/proc/{process_id}/status")
   if not status.exists():
     return 0.0
   lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-  return int(lines["VmHWM"].split()[0]) / 1024
+  return int(lines.get("VmHWM", "0").split()[0]) / 1024

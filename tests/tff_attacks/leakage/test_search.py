@@ -94,7 +94,7 @@ def test_a_stopped_search_returns_its_best(method):
 
 @pytest.mark.parametrize("method", [search.lbfgs, descend])
 def test_a_loss_that_is_never_finite_is_an_error(method):
-  with pytest.raises(ValueError, match="the loss was finite in no step"):
+  with pytest.raises(ValueError, match="it took no step with a finite loss"):
     method(lambda values: values[0][0] * float("nan"), START, steps=3)
 
 

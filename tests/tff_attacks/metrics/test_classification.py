@@ -46,3 +46,4 @@ def test_auc_of_each_class():
   # Of the six pairs of a 0 and a 1, class 0 orders five well; of class 1 three.
   assert found == {"0": pytest.approx(5 / 6), "1": pytest.approx(3 / 6)}
   assert classification.one_vs_rest_auc(labels[:2], probabilities[:2]) == {}
+  assert classification.one_vs_rest_auc(labels, np.full_like(probabilities, np.nan)) == {}

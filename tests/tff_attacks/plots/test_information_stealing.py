@@ -2,16 +2,8 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from tff_attacks.plots import information_stealing
-
-
-@pytest.fixture
-def folder(tmp_path):
-  """Results to draw."""
-  (tmp_path / "images").mkdir()
-  return tmp_path
 
 
 def test_roc_of_each_moment_and_class(axes_of, folder):
@@ -26,6 +18,17 @@ def test_roc_of_each_moment_and_class(axes_of, folder):
     texts = [text.get_text() for text in axis.get_legend().get_texts()]
     assert texts == [f"class 0: AUC {auc}", f"class 1: AUC {auc}"]
   assert [0.0, 1.0] in axes[1].lines[0].get_xydata().tolist()
+
+
+def test_a_model_that_diverged_has_no_curve_and_no_lowest_distance(axes_of, folder):
+  nothing = np.full([5, 3], np.nan)
+  np.savez(folder / "scores_final.npz", labels=np.array([0, 0, 1, 1, 1]), probabilities=nothing)
+  (axis,) = axes_of(information_stealing.roc, folder)
+  assert len(axis.lines) == 1  # The diagonal.
+  pd.DataFrame({"round": [3, 4], "distance_rms": np.nan}).to_csv(folder / "reconstruction.csv")
+  (axis,) = axes_of(information_stealing.distance, folder, 3)
+  assert len(axis.lines) == 1
+  assert not axis.texts
 
 
 def test_scores_with_the_moment_of_attack(axes_of, folder):

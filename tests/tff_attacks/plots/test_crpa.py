@@ -1,0 +1,20 @@
+"""Figures of a CRPA run, from result files made up here."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tff_attacks.plots import crpa
+
+
+@pytest.mark.parametrize(
+  ("accuracies", "strongest"), [([0.1, 0.7, 0.2], 2), ([np.nan, 0.1, np.nan], 2), ([np.nan] * 3, 1)]
+)
+def test_the_round_of_the_strongest_attack(accuracies, strongest, axes_of, folder):
+  pd.DataFrame({"attack_accuracy": accuracies}).to_csv(folder / "metrics.csv", index=False)
+  matrices = [str((np.eye(2, dtype=int) * i).tolist()) for i in (1, 2, 3)]
+  pd.DataFrame({"confusion": matrices}).to_csv(folder / "confusion.csv", index=False)
+  axes = axes_of(crpa.confusion_matrix, folder)
+  titles = [axis.get_title() for axis in axes]
+  assert titles[0] == f"Global model after round {strongest} (strongest attack)"
+  assert titles[1] == "Global model after round 3 (last round)"
