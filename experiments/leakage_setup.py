@@ -71,6 +71,8 @@ def prepare(config: LeakageConfig) -> Setup:
     model_fn = imprint.imprint(model_fn, robbing.thresholds(config.imprint_bins, auxiliary))
   model = registry.build("model", name, model_fn)
   contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
+  if config.labels == "rlu" and contract.num_outputs > dataset.num_classes:
+    raise ValueError("labels: rlu needs a model without a class for generated images")
   generator = leakage_generator.build(config, dataset.image_shape)
   attack = leakage_attacks.build(config, model_fn, generator)
   loss_fn = local_training.cross_entropy(contract.from_logits)

@@ -189,6 +189,7 @@ def test_bad_input_is_refused_by_name(options, message):
     ({"dataset": "cifar10", "attack": "grnn", "model": "mlp"}, "data_dir: nowhere/cifar10.npz"),
     ({"attack": "dlg", "labels": "irlg"}, "labels: dlg has its own way"),
     ({"model": f"{__name__}:probabilities"}, "model: needs a Dense last layer"),
+    ({"model": "crpa", "labels": "rlu"}, "labels: rlu needs a model without a class for gene"),
     ({"attack_options": ["std:0"]}, "inverting_gradients has no 'std'"),
     ({"attack_options": ["foo:1"]}, "inverting_gradients has no 'foo'; allowed: learning_rate:0.1"),
     ({"attack_options": ["unroll:maybe"]}, "unroll must be true or false, not 'maybe'"),
