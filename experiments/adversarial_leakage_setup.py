@@ -1,6 +1,5 @@
 """The models of adversarial leakage: the target, and others trained on the same data."""
 
-import functools
 import pathlib
 from typing import NamedTuple
 
@@ -68,10 +67,9 @@ def prepare(config: AdversarialLeakageConfig) -> Setup:
     program.check_start(config, (*data.sources(config), *_TRAINING))
   networks = {}
   for option, name in [("model", config.model), *(("transfer", n) for n in config.transfer)]:
-    function = registry.find(option, name, registry.GLOBAL_MODELS)
-    model_fn = functools.partial(function, dataset.image_shape, dataset.num_classes)
-    model = registry.build(option, name, model_fn)
-    contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
+    model_fn, model, contract = registry.global_model(
+      name, dataset.image_shape, dataset.num_classes, option
+    )
     networks[name] = Network(model_fn, contract.from_logits)
     if name == config.model:
       keras_state.last_layer(model)

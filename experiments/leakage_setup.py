@@ -63,14 +63,13 @@ def prepare(config: LeakageConfig) -> Setup:
   data, auxiliary = _distribute(config, dataset)
   _check_labels(config, dataset, data, auxiliary)
   name = config.model or ATTACKS[config.attack].model
-  function = registry.find("model", name, registry.GLOBAL_MODELS)
-  model_fn: keras_state.ModelFn = functools.partial(
-    function, dataset.image_shape, dataset.num_classes
-  )
+  wrap = None
   if config.imprint_bins:
-    model_fn = imprint.imprint(model_fn, robbing.thresholds(config.imprint_bins, auxiliary))
-  model = registry.build("model", name, model_fn)
-  contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
+    thresholds = robbing.thresholds(config.imprint_bins, auxiliary)
+    wrap = functools.partial(imprint.imprint, thresholds=thresholds)
+  model_fn, _, contract = registry.global_model(
+    name, dataset.image_shape, dataset.num_classes, wrap=wrap
+  )
   if config.labels == "rlu" and contract.num_outputs > dataset.num_classes:
     raise ValueError("labels: rlu needs a model without a class for generated images")
   generator = leakage_generator.build(config, dataset.image_shape)

@@ -188,10 +188,9 @@ def _parameters(num_classes: int, config: SemiTargetedConfig) -> label_flipping.
 @functools.lru_cache(maxsize=4)
 def _compile(shapes: _Shapes) -> Compiled:
   dataset = data_lib.load(shapes.dataset, shapes.data_dir, shapes.test_images)
-  function = registry.find("model", shapes.model, registry.GLOBAL_MODELS)
-  model_fn = functools.partial(function, dataset.image_shape, dataset.num_classes)
-  model = registry.build("model", shapes.model, model_fn)
-  contract = registry.check_global_model(model, dataset.image_shape, dataset.num_classes)
+  model_fn, model, contract = registry.global_model(
+    shapes.model, dataset.image_shape, dataset.num_classes
+  )
   if shapes.attack.startswith("ada"):
     distance_aware.build(model)
   loss_fn = local_training.cross_entropy(contract.from_logits)

@@ -49,6 +49,20 @@ class Contract(NamedTuple):
   from_logits: bool
 
 
+class GlobalModel(NamedTuple):
+  """A global model that fits the data.
+
+  Attributes:
+    model_fn: Builds it.
+    model: One of them.
+    contract: What it offers.
+  """
+
+  model_fn: Callable[[], tf.keras.Model]
+  model: tf.keras.Model
+  contract: Contract
+
+
 class Networks(NamedTuple):
   """A global model and a generator that fit each other and the data.
 
@@ -83,13 +97,38 @@ def networks(
   Raises:
     ValueError: If one is not found or does not fit.
   """
-  model_fn = functools.partial(find("model", model, GLOBAL_MODELS), image_shape, num_classes)
-  built = build("model", model, model_fn)
-  contract = check_global_model(built, image_shape, num_classes)
+  found = global_model(model, image_shape, num_classes)
   generator_fn = functools.partial(find("generator", generator, GENERATORS), image_shape)
   built_generator = build("generator", generator, generator_fn)
   noise_size = check_generator(built_generator, image_shape)
-  return Networks(model_fn, built, contract, generator_fn, built_generator, noise_size)
+  return Networks(*found, generator_fn, built_generator, noise_size)
+
+
+def global_model(
+  name: str,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  option: str = "model",
+  wrap: Callable[[Callable[[], tf.keras.Model]], Callable[[], tf.keras.Model]] | None = None,
+) -> GlobalModel:
+  """Finds, builds and checks a global model.
+
+  Args:
+    name: Its name, or `package.module:function`.
+    image_shape: Height, width and channels of the data.
+    num_classes: C.
+    option: The option that names it, for messages.
+    wrap: Makes another function of the one that builds it.
+
+  Raises:
+    ValueError: If it is not found or does not fit.
+  """
+  function = find(option, name, GLOBAL_MODELS)
+  model_fn: Callable[[], tf.keras.Model] = functools.partial(function, image_shape, num_classes)
+  if wrap:
+    model_fn = wrap(model_fn)
+  model = build(option, name, model_fn)
+  return GlobalModel(model_fn, model, check_global_model(model, image_shape, num_classes))
 
 
 def find(kind: str, name: str, known: dict[str, Callable[..., tf.keras.Model]]):

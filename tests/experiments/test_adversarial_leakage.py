@@ -255,7 +255,7 @@ def test_two_classes_have_no_wrong_label_beside_the_targets(tmp_path):
     (["transfer=[mlp,mlp]"], "transfer: a model is named twice"),
     (["model=attacking_distance:x"], "model: 'attacking_distance:x' cannot be imported"),
     (["model=tests.experiments.test_adversarial_leakage:soft"], "needs a Dense last layer"),
-    (["start_from=/nowhere"], "start_from: /nowhere cannot be read"),
+    (["start_from=/nowhere"], "start_from: /nowhere/config.yaml cannot be read"),
     (["dataset=image_folder"], "data_dir: image_folder needs one"),
     (["seed=-1"], "seed: -1 is not allowed"),
     (["rounds=3"], "rounds"),

@@ -10,10 +10,10 @@ from tff_attacks.data.datasets import Images
 from tff_attacks.learning import aggregation, process
 
 
-def features_of_five(seed=0, units=6, count=40):
-  rng = np.random.default_rng(seed)
-  labels = rng.integers(0, 5, count).astype(np.int32)
-  return rng.normal(size=[count, units]).astype(np.float32), labels
+def features_of_five():
+  rng = np.random.default_rng(0)
+  labels = rng.integers(0, 5, 40).astype(np.int32)
+  return rng.normal(size=[40, 6]).astype(np.float32), labels
 
 
 def test_distances_are_those_of_the_class_means():
@@ -82,8 +82,8 @@ def brightness_model(from_logits=True):
   )
 
 
-def bright_images(count=12):
-  labels = (np.arange(count) % 3).astype(np.int32)
+def bright_images():
+  labels = (np.arange(12) % 3).astype(np.int32)
   return Images(
     PIXELS[labels][:, None, None, None] * np.ones([1, *tiny.IMAGE_SHAPE], np.float32), labels
   )

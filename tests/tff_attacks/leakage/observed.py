@@ -33,17 +33,15 @@ def observe(model_fn, data, seed):
   return leakage.observe_gradient(model_fn, GRADIENT, weights, data)
 
 
-def observe_training(
-  model_fn, data, seed, batch_size, epochs, learning_rate=0.01, shuffle=True, auxiliary=None
-):
+def observe_training(model_fn, data, seed, batch_size, epochs, learning_rate=0.01):
   """What a client sends after local training."""
   weights = keras_state.initial_weights(model_fn, seed)
   training = local_training.local_training(
-    tff.learning.optimizers.build_sgdm(learning_rate), GRADIENT, batch_size, epochs, shuffle
+    tff.learning.optimizers.build_sgdm(learning_rate), GRADIENT, batch_size, epochs
   )
   model = keras_state.build(model_fn)
   seed = tf.constant([seed, 0])
   sent = training.train(model, weights, training.initialize(weights), data, seed)
   update = ModelWeights(*tf.nest.map_structure(np.asarray, tuple(sent.update)))
   count = len(data.labels)
-  return leakage.Observation(weights, update, count, batch_size, epochs, learning_rate, auxiliary)
+  return leakage.Observation(weights, update, count, batch_size, epochs, learning_rate)
