@@ -10,13 +10,12 @@ from tff_attacks.plots import leakage
 
 
 @pytest.mark.parametrize("count", [1, 45])
-def test_the_best_come_first_with_their_psnr(axes_of, tmp_path, count):
-  (tmp_path / "images").mkdir()
+def test_the_best_come_first_with_their_psnr(axes_of, folder, count):
   true = np.zeros([count, 2, 2, 3])
   # Half the range of pixels is 6.02 dB, a quarter of it 12.04 dB.
   found = np.linspace(1.0, 0.5, count)[:, None, None, None] + true
-  np.savez(tmp_path / "victim_0.npz", found=found, true=true)
-  axes = axes_of(leakage.reconstructions, tmp_path, 0)
+  np.savez(folder / "victim_0.npz", found=found, true=true)
+  axes = axes_of(leakage.reconstructions, folder, 0)
   texts = [axis.get_xlabel() for axis in axes if axis.get_xlabel()]
   assert len(texts) == min(count, 40)
   assert texts[0] == ("PSNR 6.0 dB" if count == 1 else "PSNR 12.0 dB")
@@ -29,29 +28,28 @@ def test_the_best_come_first_with_their_psnr(axes_of, tmp_path, count):
     assert title.x1 <= figure.bbox.x1
 
 
-def test_the_table_shows_the_best_and_the_median_of_each_attack_and_setting(axes_of, tmp_path):
-  (tmp_path / "images").mkdir()
+def test_the_table_shows_the_best_and_the_median_of_each_attack_and_setting(axes_of, folder):
   runs = [("dlg", "one_image", 1), ("dlg", "many_clients", 3), ("ggl", "one_image", 1)]
   rows = []
   for (attack, setting, count), seed in itertools.product(runs, (1, 0)):
     run = f"{attack}-{setting}-{seed}"
     rows.append({"run": run, "attack": attack, "setting": setting, "seed": seed})
-    (tmp_path / "runs" / run).mkdir(parents=True)
+    (folder / "runs" / run).mkdir(parents=True)
     if attack == "ggl":  # It was not run.
       continue
     true = np.full([count, 2, 2, 3], -1.0)
     found = true + np.array([0.5, 2.0, 1.0])[:count, None, None, None] * (1 + seed)
-    np.savez(tmp_path / "runs" / run / "victim_0.npz", found=found, true=true)
+    np.savez(folder / "runs" / run / "victim_0.npz", found=found, true=true)
   # A setting of a single attack has no column.
   rows = pd.DataFrame(rows)
   both = pd.concat([rows, rows[rows["setting"] == "one_image"].assign(setting="one_batch")])
-  axes = axes_of(leakage.table, both, tmp_path)
+  axes = axes_of(leakage.table, both, folder)
   assert len(axes) == 4
   assert [axis.get_title() for axis in axes[:2]] == ["one\nimage", "one\nbatch"]
   assert axes[0].get_xlabel() == "12.0 dB"
   assert [text.get_text() for text in axes[2].texts] == ["none"]
   assert not axes[2].images
-  many = axes_of(leakage.table, rows[rows["setting"] == "many_clients"], tmp_path)
+  many = axes_of(leakage.table, rows[rows["setting"] == "many_clients"], folder)
   assert many[0].get_xlabel() == "12.0, 6.0 dB"
   pixels = many[0].images[0].get_array()
   assert pixels.shape == (8, 8, 3)
