@@ -36,6 +36,27 @@ def densenet121(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras
   return _build(applications.DenseNet121, image_shape, num_classes, 32)
 
 
+def densenet121_pooled(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
+  """DenseNet-121 for small images: its first convolution has stride 1, only the pooling halves.
+
+  The like of that in github.com/huyvnphan/PyTorch_CIFAR10, where this convolution is 3x3.
+
+  Args:
+    image_shape: Height, width and channels; smaller images are padded to 32x32 with zeros.
+    num_classes: C.
+
+  Returns:
+    A model from images to logits `[n, C]`.
+  """
+
+  def copy(layer):
+    stride = {"strides": 1} if layer.name == "conv1/conv" else {}
+    return type(layer).from_config(layer.get_config() | stride)
+
+  large = densenet121(image_shape, num_classes)
+  return tf.keras.models.clone_model(large, clone_function=copy)
+
+
 def resnet50(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
   """ResNet-50 with the stem for large images.
 

@@ -16,6 +16,7 @@ GLOBAL_MODELS: dict[str, Callable[..., tf.keras.Model]] = {
   "cnn": leakage.cnn,
   "crpa": crpa.discriminator,
   "densenet121": applications.densenet121,
+  "densenet121_pooled": applications.densenet121_pooled,
   "dlf_cnn": leakage.dlf_cnn,
   "inception_resnet": applications.inception_resnet,
   "information_stealing": information_stealing.discriminator,

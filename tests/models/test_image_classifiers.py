@@ -15,6 +15,7 @@ from tff_attacks import keras_state
     ("resnet18_pooled", 11_173_962),
     ("vgg16", 33_638_218),
     ("densenet121", 6_964_106),
+    ("densenet121_pooled", 6_964_106),
     # Its convolutions have biases, which torchvision's have not.
     ("resnet50", 23_528_522 + 26_560),
     ("dlf_cnn", 1_792 + 73_856 + 8 * 8 * 128 * 200 + 200 + 2_010),
@@ -49,9 +50,11 @@ def test_squeezing_and_exciting_adds_two_layers_to_each_block():
 
 
 def test_a_pooled_stem_halves_every_feature_map():
-  def sides(name):
+  def sides(name, of):
     model = registry.GLOBAL_MODELS[name]((32, 32, 3), 10)
-    return [layer.output_shape[1] for layer in model.layers if "add" in layer.name]
+    return [layer.output_shape[1] for layer in model.layers if of in layer.name]
 
-  assert sides("resnet18") == [32, 32, 16, 16, 8, 8, 4, 4]
-  assert sides("resnet18_pooled") == [16, 16, 8, 8, 4, 4, 2, 2]
+  assert sides("resnet18", "add") == [32, 32, 16, 16, 8, 8, 4, 4]
+  assert sides("resnet18_pooled", "add") == [16, 16, 8, 8, 4, 4, 2, 2]
+  assert sides("densenet121", "block1_concat") == [8, 4, 2, 1]
+  assert sides("densenet121_pooled", "block1_concat") == [16, 8, 4, 2]
