@@ -79,6 +79,12 @@ class SemiTargetedConfig(run_options.RunOptions):
   injection_rate: float = option(
     0.5, "Share of relabelled images in a compromised client's training data.", above=0
   )
+  honest_sources: bool = option(
+    True,
+    "Whether honest clients hold images of source classes while the attack lasts. In the authors' "
+    "published code they do not, and of a compromised client's images the injection rate is of "
+    "the sources.",
+  )
   boost: float | None = option(
     None, "Factor of model_replacement; null is the number of clients in a round.", above=0
   )

@@ -52,7 +52,7 @@ def run(
     # Shuffles and cohorts go on from where convergence ends at the latest.
     server._replace(round=np.int32(config.converge_rounds)),
     clients,
-    setup.data,
+    setup.attack_data,
     runtime,
     Observer(config, setup, results, start),
     results,

@@ -106,7 +106,8 @@ class Setup(NamedTuple):
 
   Attributes:
     compiled: What it shares with others.
-    data: Each client's images.
+    data: Each client's images while the federation converges.
+    attack_data: Each client's images in the attack.
     adversaries: The compromised clients.
     parameters: The attack's.
     sample: Round -> the clients that take part.
@@ -115,6 +116,7 @@ class Setup(NamedTuple):
 
   compiled: Compiled
   data: datasets.ClientImages
+  attack_data: datasets.ClientImages
   adversaries: list[int]
   parameters: label_flipping.Parameters
   sample: loop.Sample
@@ -153,20 +155,26 @@ def prepare(config: SemiTargetedConfig) -> Setup:
   owned = partition.random_samples(
     rng, dataset.train.labels.size, config.num_clients, config.samples_per_client
   )
-  data = datasets.ClientImages(dataset.train, owned)
   count = semi_targeted_config.num_adversaries(config)
   adversaries = sorted(rng.permutation(config.num_clients)[:count].tolist())
+  attacked = owned
+  if not config.honest_sources:
+    attacked = partition.source_at_compromised(
+      rng, dataset.train.labels, owned, config.sources, adversaries, config.injection_rate
+    )
+  data, attack_data = (datasets.ClientImages(dataset.train, own) for own in (owned, attacked))
   if np.isin(dataset.test.labels, config.sources).all():
     raise ValueError("test_images: they are all of source classes")
   for source in config.sources:
     if source not in dataset.test.labels:
       raise ValueError(f"test_images: no test image of class {source}")
-    if count and not any(source in data.labels(client) for client in adversaries):
+    if count and not any(source in attack_data.labels(client) for client in adversaries):
       raise ValueError(f"sources: no compromised client holds class {source}")
   compiled = _compile(_Shapes(*(getattr(config, name) for name in _Shapes._fields)))
   return Setup(
     compiled,
     data,
+    attack_data,
     adversaries,
     _parameters(dataset.num_classes, config),
     _sample(config),

@@ -324,6 +324,36 @@ def test_who_is_compromised():
   assert setups[0].sample(3) == setups[1].sample(3)
 
 
+def test_honest_clients_without_images_of_the_source():
+  """In the attack alone; which does not change what the federation converges with."""
+  before, after = (
+    semi_targeted_setup.prepare(config(honest_sources=honest)) for honest in (True, False)
+  )
+  assert before.adversaries == after.adversaries
+  for client in range(6):
+    labels, own = after.attack_data.labels(client), before.data.labels(client)
+    np.testing.assert_array_equal(after.data.labels(client), own)
+    np.testing.assert_array_equal(before.attack_data.labels(client), own)
+    expected = round(0.5 * labels.size) if client in after.adversaries else 0
+    assert (labels == 2).sum() == expected
+    assert labels.size == (own != 2).sum()
+
+
+def test_a_class_that_honest_clients_lack_is_forgotten(finished, tmp_path):
+  """Without any attack; so that it is what an attack is measured against."""
+  folder, _ = finished
+  result = run(
+    *SHORT, f"start_from={folder}", "attack=none", "honest_sources=false", "rounds=4",
+    f"output_dir={tmp_path}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  text = pd.read_csv(tmp_path / "confusion.csv")["confusion"]
+  first, last = (np.array(json.loads(text.iloc[i])) for i in (0, -1))
+  recall = np.diag(last) / last.sum(axis=1)
+  assert recall[2] == 0 < np.delete(recall, 2).mean()
+  assert first[2, 2] > 0
+
+
 def test_a_round_of_the_published_setting(shared_data, tmp_path):
   """MNIST, 100 clients with 500 images each, 10 in a round."""
   result = run(

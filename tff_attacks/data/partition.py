@@ -5,7 +5,7 @@ class that each client holds. It is drawn first, checked, saved with the run, an
 only then filled with images by `assign`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -217,6 +217,52 @@ def random_samples(
       f"{total}"
     )
   return list(rng.permutation(total)[:wanted].reshape(num_clients, size))
+
+
+def source_at_compromised(
+  rng: np.random.Generator,
+  labels: np.ndarray,
+  owned: Sequence[np.ndarray],
+  sources: Collection[int],
+  compromised: Collection[int],
+  share: float,
+) -> list[np.ndarray]:
+  """Leaves images of source classes to compromised clients alone.
+
+  Every client loses its own. In those of a compromised client a `share` of what is left is then
+  replaced by images of the sources, drawn from the whole training set; two such clients may have
+  the same.
+
+  Args:
+    rng: Source of randomness.
+    labels: `int [n]`, labels of the training set.
+    owned: For each client the indices of its images.
+    sources: The classes.
+    compromised: The clients.
+    share: Of source images at a compromised client.
+
+  Returns:
+    For each client the indices of its images.
+
+  Raises:
+    ValueError: If a client is left without images, or there are not enough of the sources.
+  """
+  of_source = np.isin(labels, list(sources))
+  pool = np.flatnonzero(of_source)
+  left = [indices[~of_source[indices]] for indices in owned]
+  for client, others in enumerate(left):
+    if not others.size:
+      raise ValueError(f"honest_sources: client {client} has images of source classes only")
+  for client in compromised:
+    count = round(share * left[client].size)
+    if count > pool.size:
+      raise ValueError(
+        f"injection_rate: {count} images of source classes are needed, the training set has "
+        f"{pool.size}"
+      )
+    drawn = rng.choice(pool, count, replace=False)
+    left[client] = np.concatenate([drawn, left[client][count:]])
+  return left
 
 
 def assign(labels: np.ndarray, table: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:

@@ -154,3 +154,36 @@ def test_random_samples_are_drawn_once_and_in_no_order():
   owned = np.concatenate(partition.random_samples(np.random.default_rng(0), 100, 6, 15))
   assert len(set(owned)) == owned.size == 90
   assert not np.array_equal(owned, np.sort(owned))
+
+
+def test_only_compromised_clients_keep_images_of_the_source():
+  labels = np.repeat([0, 1, 2], [40, 30, 30])
+  owned = partition.random_samples(np.random.default_rng(0), 100, 4, 25)
+  found = partition.source_at_compromised(
+    np.random.default_rng(1), labels, owned, [0], compromised=[2], share=0.25
+  )
+  for client, (before, after) in enumerate(zip(owned, found, strict=True)):
+    others = before[labels[before] != 0]
+    assert after.size == others.size == np.unique(after).size
+    if client == 2:
+      drawn = after[labels[after] == 0]
+      assert drawn.size == round(0.25 * others.size) > 0
+      assert not np.isin(drawn, before).all()  # They come from the whole training set.
+      assert np.isin(after[labels[after] != 0], others).all()
+    else:
+      np.testing.assert_array_equal(after, others)
+
+
+def test_source_images_that_there_are_not_are_refused():
+  def left(labels, owned, share=0.5):
+    rng = np.random.default_rng(0)
+    return partition.source_at_compromised(rng, np.array(labels), owned, [0], [0], share)
+
+  with pytest.raises(
+    ValueError, match="honest_sources: client 1 has images of source classes only"
+  ):
+    left([1, 0], [np.array([0]), np.array([1])])
+  with pytest.raises(
+    ValueError, match="injection_rate: 2 images of source classes are needed, the"
+  ):
+    left([1, 1, 1, 1, 0], [np.arange(4)])
