@@ -58,8 +58,8 @@ class SemiTargetedConfig(run_options.RunOptions):
   learning_rate: float = option(1e-3, "Of the local Adam.", above=0)
   keep_optimizer_state: bool = option(
     False,
-    "Whether a client's Adam goes on where its last round left it, before the attack and in it; "
-    "the paper does not say.",
+    "Whether a client's Adam goes on where its last round left it, before the attack and in it. "
+    "In the authors' code it starts anew.",
   )
   patience: int = option(
     10,
@@ -82,8 +82,7 @@ class SemiTargetedConfig(run_options.RunOptions):
   honest_sources: bool = option(
     True,
     "Whether honest clients hold images of source classes while the attack lasts. In the authors' "
-    "published code they do not, and of a compromised client's images the injection rate is of "
-    "the sources.",
+    "code they do not, and of a compromised client's images the injection rate is of the sources.",
   )
   boost: float | None = option(
     None, "Factor of model_replacement; null is the number of clients in a round.", above=0

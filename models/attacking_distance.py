@@ -8,7 +8,7 @@ def classifier(
 ) -> tf.keras.Model:
   """The global model, with 2x2 max pooling after each convolution.
 
-  The paper names neither padding nor pooling: there is no padding here, and pooling leaves
+  The paper names neither padding nor pooling; both are as in its authors' code. Pooling leaves
   1/21 of the weights and a tenth of the time of `unpooled`.
 
   Args:
