@@ -249,7 +249,10 @@ def batch_norm_model(image_shape, num_classes):
        "generator_optimizer=sgd", "generator_steps=0"],
       marks=pytest.mark.slow,
     ),
-    ["privacy=records", "target_epsilon=20", "optimizer=sgd", "learning_rate=0.25"],
+    pytest.param(
+      ["privacy=records", "target_epsilon=20", "optimizer=sgd", "learning_rate=0.25"],
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       ["privacy=microbatches", "microbatches=2", "noise_multiplier=0.3"], marks=pytest.mark.slow
     ),

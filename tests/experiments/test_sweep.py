@@ -122,6 +122,7 @@ def test_every_job_gets_as_many_chunks_and_one_seed_comes_after_the_other(finish
   assert [name[-5:] for name in names] == ["seed0"] * 3 + ["seed1"] * 3
 
 
+@pytest.mark.slow
 def test_repetitions_are_added_to_a_sweep_and_not_taken_away(tmp_path):
   def resume(repetitions):
     return run("combinations", f"resume={tmp_path}", f"repetitions={repetitions}")
