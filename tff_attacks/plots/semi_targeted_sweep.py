@@ -101,7 +101,7 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[0, 0].set(ylabel="highest ATA, train and scale", ylim=(0, None))
   axes[1, 0].set(ylabel="share of ADA's choices")
   axes[1, 0].legend()
-  figure.suptitle(f"{_setting(runs)}: which target is best, and which ADA takes")
+  figure.suptitle(f"{_setting(runs)}:\nwhich target is best, and which ADA takes")
   common.save(figure, folder / "images", "targets")
 
 
