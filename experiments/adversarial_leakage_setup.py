@@ -86,8 +86,9 @@ def train(
 ) -> tf.keras.Model:
   """The trained model of this name: read where it is there already, or else trained and kept."""
   network, file = setup.networks[name], _file(name)
-  tf.keras.utils.set_random_seed(config.seed)
-  model = network.model_fn()
+  weights = keras_state.initial_weights(network.model_fn, config.seed)
+  model = keras_state.build(network.model_fn)
+  keras_state.assign(model, weights)
   done = results.folder / f"{file}.npz"
   folder = done.parent if done.exists() else _trained_in(config, name)
   if folder is not None:

@@ -53,7 +53,7 @@ def class_matters(summary: pd.DataFrame) -> Claim:
 
 def no_pattern(summary: pd.DataFrame, published_aaa: pd.Series) -> list[Claim]:
   """Neither G alone nor T alone tells AAA."""
-  ours = study.by_pair(summary)[study.AAA]
+  ours = study.by_pair(summary)[study.AAA].dropna()
   claims = []
   for level, name in (("reconstruct", "row (G)"), ("poison", "column (T)")):
     text = f"AAA follows no {name}"
@@ -160,6 +160,8 @@ def _stops_poisoning(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
 
 
 def _stops_reconstruction(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
+  diverged = _diverged(levels["with it"])
+  levels = {name: runs.dropna(subset=study.AAA) for name, runs in levels.items()}
   same = levels["with it"].index  # Not every setting has every alpha.
   levels = {name: runs[runs.index.isin(same)] for name, runs in levels.items()}
   counts = {name: int(runs["reconstructed"].sum()) for name, runs in levels.items()}
@@ -167,7 +169,7 @@ def _stops_reconstruction(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
   return Claim(
     f"{kind} stops the reconstruction (recognised, and most like G)",
     counts["with it"] == 0 if counts.get("without privacy") else None,
-    f"reconstructed {told}{_diverged(levels['with it'])}",
+    f"reconstructed {told}{diverged}",
   )
 
 

@@ -112,8 +112,9 @@ def prepare(config: CRPAConfig) -> Setup:
   if not (dataset.test.labels == config.reconstruct).any():
     raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
   split, data = distribute(config, dataset)
-  honest = np.delete(split.table, split.adversaries, axis=0)
-  privacy = privacy_options.of(config, honest.sum(axis=1).tolist())
+  # Of adversaries, too: the run without attack, in which they are honest, has the same noise.
+  sizes = split.table.sum(axis=1)
+  privacy = privacy_options.of(config, sizes[sizes > 0].tolist())
   shapes["noise_multiplier"] = privacy.mechanism.noise_multiplier
   shapes["microbatch_size"] = privacy.mechanism.microbatch_size
   compiled = _compile(_Shapes(**shapes))

@@ -45,7 +45,7 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "of the class and the mean image, matched and scored in the same way. Identified: share of "
     "those found that are nearer to their own image than to any other of its class, among the "
     "client's and the test images. Copied: share of all images there are that were found with more "
-    "than 25 dB. Labels right: of those found."
+    "than 25 dB, but for clients whose update cannot be used. Labels right: of those found."
     + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
   ]
 
@@ -79,7 +79,7 @@ def _cell(
     f"{mean['correlation']:.2f}",
     f"{mean['identified']:.0%}",
     f"{max(mean['guess_identified'], mean['mean_identified']):.0%}",
-    f"{(done['copied'] * done['reconstructed'] / done['images']).mean():.0%}",
+    f"{mean['copies'] / mean['images']:.0%}",
     "" if np.isnan(labels) else f"{labels:.0%}",
     f"{mean['seconds']:.0f}",
     finding,

@@ -143,6 +143,7 @@ class Observer:
       f"victim_{victim}",
       found=compared.matching.images,
       true=data.images[compared.matching.order],
+      any_scale=np.array(found.any_scale),
       losses=found.losses,
     )
     plots.reconstructions(self._results.folder, victim)
@@ -170,9 +171,10 @@ class Observer:
       f"{summary['psnr']:.1f} dB (a random image of the class has {summary['guess_psnr']:.1f}, the "
       f"mean image {summary['mean_psnr']:.1f}), SSIM {summary['ssim']:.2f} "
       f"({summary['guess_ssim']:.2f}, {summary['mean_ssim']:.2f}); "
-      f"{summary['reconstructed']:g} of {summary['images']:g} were found, {summary['copied']:.0%} "
-      f"of them copies above 25 dB and {summary['identified']:.0%} nearer to their image than to "
-      f"any other of its class{labels_right}."
+      f"{summary['reconstructed']:g} of {summary['images']:g} were found, "
+      f"{summary['copies'] / summary['reconstructed']:.0%} of them copies above 25 dB and "
+      f"{summary['identified']:.0%} nearer to their image than to any other of its "
+      f"class{labels_right}."
     )
 
 
@@ -194,6 +196,7 @@ def _row(
     **{f"{n}_{name}": v for n, scores in nulls.items() for name, v in scores._asdict().items()},
     "label_accuracy": accuracy,
     "reconstructed": len(found.images),
+    "copies": compared.found.copied * len(found.images),
     "images": len(data.images),
     "seconds": seconds,
     "steps": len(found.losses),

@@ -52,7 +52,7 @@ class Privacy(NamedTuple):
 
   Attributes:
     kind: As the option `privacy`.
-    mechanisms: `accounting.Mechanism`s, one for each size of an honest client.
+    mechanisms: `accounting.Mechanism`s, one for each size of a client.
     delta: At which epsilon is given.
     void: Why there is no guarantee at all; None if there is one.
   """
@@ -133,7 +133,7 @@ def of(config: Any, records: Sequence[int]) -> Privacy:
 
   Args:
     config: With `PrivacyOptions`, and the options of local training.
-    records: How many each honest client has.
+    records: How many each client has that has any.
 
   Raises:
     ConfigError: If delta is too large for so few records, or `target_epsilon` out of reach.

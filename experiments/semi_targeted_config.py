@@ -127,7 +127,8 @@ def check(config: SemiTargetedConfig) -> None:
   run_options.check_classes(config, "target", [config.target])
   if len(config.sources) == datasets.NUM_CLASSES[config.dataset]:
     raise ConfigError("sources: leave a class out, MTA is the accuracy on the others")
-  if config.target in config.sources and needs_target(config.attack):
+  # Without attack, ATA is of the target that is given, too.
+  if config.target in config.sources and not config.attack.startswith("ada"):
     raise ConfigError(f"target: {config.target} is a source class")
   if config.attacking_frequency > 1:
     raise ConfigError("attacking_frequency: must be 1 or less")

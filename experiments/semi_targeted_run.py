@@ -232,12 +232,16 @@ class Observer:
     names = ", ".join(f"{g} called {t}" for g, t in summary["its_targets"].items())
     if NO_TARGET in summary["its_targets"].values():
       return f"{start}, no compromised client was drawn that holds a source class."
+    forgotten = "" if config.honest_sources else (
+      " The model forgets the class by itself, too, as no honest client holds it any more: see "
+      "attack=none."
+    )  # fmt: skip
     return (
       f"{start}, {len(self._setup.adversaries)} of {config.num_clients} clients were compromised "
       f"and took part {summary['malicious_clients_in_all']} times in {config.rounds} rounds: the "
       f"share of class {names} (ATA) rose from {before['ata']:.2f} to at most "
       f"{summary['best_ata']:.2f}, where the accuracy on other classes (MTA) was "
-      f"{summary['its_mta']:.2f} ({before['mta']:.2f} before)."
+      f"{summary['its_mta']:.2f} ({before['mta']:.2f} before).{forgotten}"
     )
 
 

@@ -23,7 +23,7 @@ from experiments.semi_targeted_config import (
 from experiments.sweep import LaunchOptions, Run
 from tff_attacks import files
 from tff_attacks.data import datasets
-from tff_attacks.metrics import classification
+from tff_attacks.metrics import classification, semi_targeted
 
 SUMMARY = """\
 Runs semi-targeted attacks from the converged model of each seed: every attack, with every target \
@@ -155,11 +155,8 @@ def _unattacked(its_targets: dict[str, int], control: pathlib.Path | None) -> fl
   if control is None or NO_TARGET in its_targets.values():
     return np.nan
   matrices = classification.read_confusion_matrices(control / "confusion.csv")
-  by_source = [
-    [classification.attack_accuracy(m, int(source), target) for m in matrices]
-    for source, target in its_targets.items()
-  ]
-  return float(np.mean(by_source, axis=0).max())
+  targets = {int(source): target for source, target in its_targets.items()}
+  return float(semi_targeted.adversary_task_accuracies(matrices, targets).max())
 
 
 def choices(clients: pd.DataFrame, source: int) -> dict[int, int]:

@@ -109,7 +109,7 @@ def _frequencies(runs: pd.DataFrame, published: pd.DataFrame) -> list[str]:
   rows = []
   for cell, seeds in _over_targets(runs).groupby(level=_CELL, sort=False):
     theirs = published.reindex([cell]).iloc[0]
-    columns = ("ata", "no_attack", "best", "max_ata", "mta", "best_mta")
+    columns = ("ata", "no_attack", "mta", "best", "max_ata", "best_mta")
     rows.append(
       (
         *_name(cell),
@@ -120,7 +120,8 @@ def _frequencies(runs: pd.DataFrame, published: pd.DataFrame) -> list[str]:
       )
     )
   head = ("attack", "frequency", "targets", "seeds", "ATA, mean of the targets",
-          "the same without attack", "ATA, best target", "max-ATA", "MTA there", "highest MTA",
+          "the same without attack", "MTA there", "ATA, best target", "max-ATA, best target",
+          "highest MTA",
           "published ATA", "published highest MTA")  # fmt: skip
   return markdown(head, rows)
 

@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -18,7 +17,7 @@ from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
 from tests import tiny
 from tests.tff_attacks.simulation.test_checkpoints import state
-from tff_attacks import files
+from tff_attacks import files, keras_state
 from tff_attacks.learning import central_training
 from tff_attacks.simulation import checkpoints as checkpoints_lib
 
@@ -145,14 +144,14 @@ def test_checkpoints_of_a_central_training(content, bomb, tmp_path):
   images, labels = tiny.images(0, 20)
 
   def train(steps):
-    model = tiny.global_model()
+    model = keras_state.build(tiny.global_model)
+    keras_state.assign(model, keras_state.initial_weights(tiny.global_model, 0))
     central_training.train(
       model, tiny.LOSS_FN, images, labels, steps, 0, 4, 0.01, False, str(tmp_path / "checkpoints"),
       checkpoint_every=2,
     )  # fmt: skip
     return model
 
-  tf.keras.utils.set_random_seed(0)
   train(2)
   (path,) = pathlib.Path(tmp_path, "checkpoints").glob("*.data*")
   whole = path.read_bytes()

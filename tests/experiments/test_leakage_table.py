@@ -106,7 +106,7 @@ def runs_of(attack, setting, identified, **values):
     "psnr": 20.0, "guess_psnr": 12.0,
     "mean_psnr": 14.0, "ssim": 0.5, "guess_ssim": 0.3, "mean_ssim": 0.2, "correlation": 0.9,
     "label_accuracy": np.nan, "seconds": 120.0, "reconstructed": 4.0, "images": 40.0,
-    "not_run": None, "guess_identified": 0.1, "mean_identified": 0.0, "copied": 0.5,
+    "not_run": None, "guess_identified": 0.1, "mean_identified": 0.0, "copies": 2.0,
     "victims": 3, "failed_victims": 0,
   }  # fmt: skip
   return [base | values | {"identified": share} for share in identified]

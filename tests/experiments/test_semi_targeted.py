@@ -205,6 +205,7 @@ def test_killed_while_it_converges_and_while_it_attacks(finished, tmp_path):
     ({"norm_bound": 1.0}, "norm_bound: aggregator=mean has none, leave it out"),
     ({"sources": [2, 2]}, "sources: a class is named twice"),
     ({"attack": "label_flipping", "target": 2}, "target: 2 is a source class"),
+    ({"attack": "none", "target": 2}, "target: 2 is a source class"),
     ({"injection_rate": 1.2}, "injection_rate: must be 1 or less"),
     ({"clients_per_round": 7}, "clients_per_round: there are 6 clients"),
     ({"byzantine": 5}, "byzantine: only 4 clients take part in a round"),

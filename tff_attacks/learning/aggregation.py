@@ -16,7 +16,7 @@ class _NonemptyMeanFactory(tff.aggregators.WeightedAggregationFactory):
   """The plain mean over the clients that had any sample to train on."""
 
   def create(self, value_type, weight_type):
-    inner = tff.aggregators.MeanFactory().create(value_type, weight_type)
+    inner = tff.aggregators.MeanFactory(no_nan_division=True).create(value_type, weight_type)
     weight_at_clients = tff.FederatedType(weight_type, tff.CLIENTS)
 
     @tff.tensorflow.computation(weight_type)

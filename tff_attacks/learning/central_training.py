@@ -12,6 +12,8 @@ from tff_attacks.simulation import checkpoints
 _WARM_UP = 0.1
 _WEIGHT_DECAY = 0.01
 _SHIFT = 0.125
+_IMAGE, _DROPOUT = range(3), 3
+"""What the seed is folded with."""
 
 
 def train(
@@ -30,16 +32,16 @@ def train(
 ) -> None:
   """Trains in place by AdamW, its learning rate warmed up and brought to 0 along a cosine.
 
-  Each image is drawn, shifted and mirrored as its number and the seed say, so that a training that
-  was interrupted sees the same ones.
+  Each image is drawn, shifted and mirrored as its number and the seed say, and Dropout draws as
+  the step does, so that a training that was interrupted goes on as if it had not been.
 
   Args:
-    model: Images -> outputs `[n, C]`.
+    model: Of `keras_state.build`, its weights assigned: images -> outputs `[n, C]`.
     loss_fn: (labels, outputs) -> mean loss.
     images: float32 `[n, height, width, channels]` in [-1, 1].
     labels: int32 `[n]`.
     steps: Minibatches in all.
-    seed: Of the images.
+    seed: Of the images and of Dropout.
     batch_size: Images in one.
     learning_rate: The highest.
     augment: Whether images are shifted by up to an eighth of their size, and half of them mirrored.
@@ -54,17 +56,27 @@ def train(
   schedule = tf.keras.optimizers.schedules.CosineDecay(
     0.0, max(steps - warm_up, 1), warmup_target=learning_rate, warmup_steps=warm_up
   )
-  model.compile(tf.keras.optimizers.AdamW(schedule, weight_decay=_WEIGHT_DECAY), loss_fn)
-  model.optimizer.build(model.trainable_variables)
-  checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+  optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=_WEIGHT_DECAY)
+  optimizer.build(model.trainable_variables)
+  checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
   manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1) if folder else None
   if manager:
     checkpoints.restore_variables(manager)
-  done = int(model.optimizer.iterations)
+
+  @tf.function
+  def take_step(inputs, targets, step):
+    own = keras_state.fold_in(tf.stack([tf.constant(seed, tf.int64), step]), _DROPOUT)
+    with tf.GradientTape() as tape:
+      loss = loss_fn(targets, keras_state.call(model, inputs, own))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+  done = int(optimizer.iterations)
   numbers = range(done * batch_size, steps * batch_size)
   batches = _examples(images, labels, numbers, seed, augment).batch(batch_size).prefetch(2)
   for step, (inputs, targets) in enumerate(batches, done + 1):
-    loss = model.train_on_batch(inputs, targets)
+    loss = take_step(inputs, targets, tf.constant(step, tf.int64))
     if manager and (step % checkpoint_every == 0 or step == steps):
       manager.save()
     watch(step, float(loss))
@@ -76,7 +88,7 @@ def _examples(images, labels, numbers: range, seed: int, augment: bool) -> tf.da
 
   def example(number):
     own = tf.stack([tf.constant(seed, tf.int64), number])
-    drawn, cropped, flipped = (keras_state.fold_in(own, i) for i in range(3))
+    drawn, cropped, flipped = (keras_state.fold_in(own, i) for i in _IMAGE)
     index = tf.random.stateless_uniform([], drawn, 0, tf.size(labels), tf.int32)
     image = images[index]
     if augment:

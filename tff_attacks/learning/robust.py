@@ -163,7 +163,7 @@ class RobustFactory(tff.aggregators.UnweightedAggregationFactory):
   Of n updates, r that are not finite are refused: they count among the f malicious ones, so
   that the rule gets n - r updates and max(f - r, 0). The measurements are `kept`, bool
   `[clients]`, `norms`, float32 `[clients]` (not finite for a refused one), and `not_finite`,
-  int32. The state is the last aggregate.
+  int32. The state is the last aggregate of a round in which any was finite.
   """
 
   def __init__(self, rule: Rule, byzantine: int):
@@ -216,7 +216,8 @@ class RobustFactory(tff.aggregators.UnweightedAggregationFactory):
         norms=tf.norm(updates, axis=1),
         not_finite=tf.reduce_sum(tf.cast(~finite, tf.int32)),
       )
-      return aggregate, tf.nest.pack_sequence_as(specs, parts), measurements
+      last = tf.where(tf.reduce_any(finite), aggregate, last)
+      return last, tf.nest.pack_sequence_as(specs, parts), measurements
 
     @tff.federated_computation
     def initialize():

@@ -6,7 +6,7 @@ Source: Semi-Targeted Model Poisoning Attack on Federated Learning via Backward 
 Analysis, III.C and IV.B.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -17,6 +17,26 @@ def main_task_accuracy(confusion: np.ndarray, sources: Collection[int]) -> float
   """MTA: accuracy on the images of all classes but the sources (Eq. 3)."""
   others = [label for label in range(len(confusion)) if label not in sources]
   return classification.share(np.diag(confusion)[others].sum(), confusion[others].sum())
+
+
+def adversary_task_accuracies(
+  confusions: Iterable[np.ndarray], targets: Mapping[int, int]
+) -> np.ndarray:
+  """ts-ATA of each round, mean over the sources (Eq. 4).
+
+  Args:
+    confusions: A matrix a round.
+    targets: Target by source.
+
+  Returns:
+    float `[rounds]`.
+  """
+  return np.array(
+    [
+      np.mean([classification.attack_accuracy(matrix, *pair) for pair in targets.items()])
+      for matrix in confusions
+    ]
+  )
 
 
 def max_adversary_task_accuracy(

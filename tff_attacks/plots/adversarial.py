@@ -109,13 +109,15 @@ def copies(folder: pathlib.Path, scores: pd.DataFrame) -> None:
     scores: A row an attempt; of several settings the first is shown.
   """
   largest = scores[scores["stack"] == scores["stack"].max()]
+  setting = largest["setting"].iloc[0]
+  largest = largest[largest["setting"] == setting]
   shown = largest.drop_duplicates("image").head(_COLUMNS)
   columns = int(largest["stack"].max()) + 1
   figure, axes = _panels(len(shown), columns)
   for row, one in zip(axes, shown.itertuples(), strict=True):
     _show_copies(folder, one, row[0], row[1:])
   figure.suptitle(
-    f"Images, and the {columns - 1} copies from the gradient of their stack", fontsize=8
+    f"Images, and the copies from the gradient of their stack ({setting})", fontsize=8
   )
   common.save(figure, folder / "images", "copies")
 

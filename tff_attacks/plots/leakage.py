@@ -11,6 +11,7 @@ from tff_attacks.plots import common
 
 _COLUMNS = 10
 _ROWS = 4
+_UPRIGHT = {"rotation": 0, "ha": "right", "va": "center"}
 
 
 def reconstructions(folder: pathlib.Path, victim: int) -> None:
@@ -20,7 +21,7 @@ def reconstructions(folder: pathlib.Path, victim: int) -> None:
     folder: The results folder.
     victim: Which of the victims.
   """
-  found, true = _read(folder / f"victim_{victim}.npz")
+  found, true, fitted = _read(folder / f"victim_{victim}.npz")
   psnr = metrics.psnr_of_each(found, true)
   order = np.argsort(-psnr, kind="stable")[: _COLUMNS * _ROWS]
   columns = min(len(order), _COLUMNS)
@@ -40,7 +41,8 @@ def reconstructions(folder: pathlib.Path, victim: int) -> None:
       axis.imshow((image + 1) / 2, cmap="gray", vmin=0, vmax=1)
     axis.set_xlabel(f"PSNR {psnr[i]:.1f} dB", fontsize=8)
   kept = f" (the best {len(order)} of {len(found)})" if len(order) < len(found) else ""
-  figure.suptitle(f"Reconstructions{kept}", fontsize=10)
+  fit = ",\nsign, contrast and brightness fitted" if fitted else ""
+  figure.suptitle(f"Reconstructions{kept}{fit}", fontsize=10)
   common.save(figure, folder / "images", f"victim_{victim}")
 
 
@@ -64,26 +66,37 @@ def table(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   for axis in axes.flat:
     axis.set(xticks=[], yticks=[], frame_on=False)
   for axis, name in zip(axes[:, 0], attacks, strict=True):
-    axis.set_ylabel(name.replace("_", "\n"), rotation=0, ha="right", va="center")
+    axis.set_ylabel(_label(name), **_UPRIGHT)
   for axis, name in zip(axes[0], settings, strict=True):
-    axis.set_title(name.replace("_", "\n"), fontsize=10)
+    axis.set_title(_label(name), fontsize=10)
+  note = ""
   for run, attack, setting in first[["run", "attack", "setting"]].itertuples(index=False):
     axis = axes[attacks.index(attack), settings.index(setting)]
     victims = sorted((folder / "runs" / run).glob("victim_*.npz"))
     if not victims:
       axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
       continue
-    found, true = _read(victims[0])
+    found, true, fitted = _read(victims[0])
+    if fitted:
+      axes[attacks.index(attack), 0].set_ylabel(_label(attack) + " *", **_UPRIGHT)
+      note = "\n(*: sign, contrast and brightness fitted to the true images)"
     psnr = metrics.psnr_of_each(found, true)
     order = np.argsort(-psnr, kind="stable")[sorted({0, len(psnr) // 2})]
     both = common.grid(np.concatenate([true[order], found[order]]), columns=len(order))
     axis.imshow(both, cmap="gray", vmin=0, vmax=1)
     axis.set_xlabel(", ".join(f"{psnr[i]:.1f}" for i in order) + " dB", fontsize=8)
-  figure.suptitle("The best and the median reconstruction of a client, below the true images: PSNR")
+  figure.suptitle(
+    f"The best and the median reconstruction of a client, below the true images: PSNR{note}"
+  )
   common.save(figure, folder / "images", "attacks_by_settings")
 
 
-def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def _label(name: str) -> str:
+  return name.replace("_", "\n")
+
+
+def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, bool]:
+  """What was found, the true images, and whether the former was fitted to the latter."""
   with np.load(path) as arrays:
     found, true = (np.clip(arrays[name], -1, 1) for name in ("found", "true"))
-  return found, true
+    return found, true, bool(arrays["any_scale"])

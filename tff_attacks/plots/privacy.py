@@ -61,9 +61,8 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
           if not diverged > 0:
             continue
           axis.annotate(
-            "diverged" if diverged == runs else f"{diverged:.0f} of {runs:.0f} diverged",
-            (x, 0), xytext=(0, 12), textcoords="offset points", rotation=90,
-            ha="center", fontsize=7,
+            _of_runs(diverged, runs), (x, 0), xytext=(0, 12), textcoords="offset points",
+            rotation=90, ha="center", fontsize=7,
           )  # fmt: skip
       axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
     axes[0, column].set(title=f"alpha = {alpha:g}")
@@ -81,6 +80,10 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   figure.legend(handles, labels, loc="outside lower center", ncols=5)
   figure.suptitle(f"{summary['dataset'].iloc[0]}: CRPA under differential privacy")
   save(figure, folder, "settings")
+
+
+def _of_runs(diverged: float, runs: float) -> str:
+  return "diverged" if diverged == runs else f"{diverged:.0f} of {runs:.0f} diverged"
 
 
 def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -125,11 +128,16 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       noised = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] > 0)]
       points = noised.groupby("noise_multiplier")
       means = points[[name, "epsilon", "no_attack"]].mean()
+      gone = points[name].agg(lambda values: values.isna().sum())
       axis.errorbar(
         means["epsilon"], means[name], points[name].std().fillna(0), capsize=2, color="black",
         linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
         label=_NAMES[kind],
       )  # fmt: skip
+      for noise in gone.index[gone > 0]:
+        # A mean over the others alone; if there are none, it stands at the bottom.
+        at = (means["epsilon"][noise], np.nan_to_num(means[name][noise]))
+        axis.annotate(_of_runs(gone[noise], points.size()[noise]), at, fontsize=7)
       if name == study.AAA:
         axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
     for kind, style in (("none", "-"), ("sgd", "--")):

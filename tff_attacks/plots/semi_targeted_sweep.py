@@ -4,8 +4,11 @@ import json
 import pathlib
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
+from tff_attacks.metrics import classification
+from tff_attacks.metrics import semi_targeted as metrics_lib
 from tff_attacks.plots import common, semi_targeted
 
 _STYLES = {
@@ -30,28 +33,46 @@ def draw_all(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   """ATA and MTA per round, means over targets and seeds (the ADA paper's Figure 3).
 
+  Beside each ATA thinly that of the same targets without any attack.
+
   Args:
     runs: Of one frequency and one aggregator, a row each.
     folder: The sweep's.
   """
   figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
   for attack, some in runs.groupby("attack", sort=False):
+    style = _STYLES.get(attack, {})
     metrics = pd.concat([pd.read_csv(folder / "runs" / run / "metrics.csv") for run in some["run"]])
     means = metrics.groupby("round")[["ata", "mta"]].mean()
     for axis, column in zip(axes, means, strict=True):
-      axis.plot(
-        means.index + 1, means[column], label=attack.replace("_", " "), **_STYLES.get(attack, {})
-      )
+      axis.plot(means.index + 1, means[column], label=attack.replace("_", " "), **style)
+    if (alone := _unattacked(some, folder)) is not None:
+      axes[0].plot(means.index + 1, alone, **style | {"linewidth": 0.7, "marker": ".", "ms": 3})
   axes[0].set(ylabel="ATA: share of source images called the target", ylim=(0, None))
   axes[1].set(ylabel="MTA: accuracy on other classes")
   for axis in axes:
     axis.set(xlabel="round after convergence")
+  axes[0].plot([], [], "k.-", linewidth=0.7, ms=3, label="the same targets without any attack")
   axes[0].legend()
   figure.suptitle(
     f"{_setting(runs)}: {runs['frequency'].iloc[0]:.0%} of the clients compromised, "
     f"means over targets and {runs['seed'].nunique()} seed(s)"
   )
   common.save(figure, folder / "images", "rounds")
+
+
+def _unattacked(runs: pd.DataFrame, folder: pathlib.Path) -> np.ndarray | None:
+  """ATA per round of the runs' targets in their controls, mean over the runs; None without any."""
+  values = []
+  for one in runs.dropna(subset="no_attack").to_dict("records"):
+    path = folder / "runs" / one["control"] / "confusion.csv"
+    targets = zip(json.loads(one["sources"]), json.loads(one["its_targets"]), strict=True)
+    values.append(
+      metrics_lib.adversary_task_accuracies(
+        classification.read_confusion_matrices(path), dict(targets)
+      )
+    )
+  return np.mean(values, axis=0) if values else None
 
 
 def norms(runs: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -74,7 +95,10 @@ def norms(runs: pd.DataFrame, folder: pathlib.Path) -> None:
 
 
 def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
-  """How far train-and-scale gets with each target, and how often ADA chooses it."""
+  """How far train-and-scale gets with each target, and how often ADA chooses it.
+
+  Diamonds: how far the model gets by itself.
+  """
   fixed = runs[runs["attack"] == "train_and_scale"]
   if fixed["target"].nunique() < 2 or any(len(json.loads(c)) != 1 for c in runs["choices"]):
     return
@@ -85,21 +109,25 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   )  # fmt: skip
   labels = sorted(fixed["target"].astype(int).unique())
   for (upper, lower), frequency in zip(axes.T, frequencies, strict=True):
-    by_target = fixed[fixed["frequency"] == frequency].groupby("target")["best_ata"]
-    mean, spread = (one.reindex(labels) for one in (by_target.mean(), by_target.std()))
+    by_target = fixed[fixed["frequency"] == frequency].groupby("target")
+    ata, alone = by_target["best_ata"], by_target["no_attack"].mean().reindex(labels)
+    mean, spread = (one.reindex(labels) for one in (ata.mean(), ata.std()))
     upper.bar(range(len(labels)), mean, yerr=spread, color="0.7", capsize=3)
+    upper.plot(range(len(labels)), alone, "wD", markeredgecolor="black", label="without any attack")
     upper.set(title=f"{frequency:.0%} of the clients compromised")
     for i, attack in enumerate(("ada_full", "ada_partial")):
       some = runs[(runs["attack"] == attack) & (runs["frequency"] == frequency)]
       counts = pd.DataFrame([json.loads(text)[0] for text in some["choices"]]).sum()
-      counts = counts.reindex([str(label) for label in labels], fill_value=0)
+      shares = counts / max(counts.sum(), 1)
+      shares = shares.reindex([str(label) for label in labels], fill_value=0)
       lower.bar(
-        [x + 0.4 * i - 0.2 for x in range(len(labels))], counts / max(counts.sum(), 1), 0.4,
+        [x + 0.4 * i - 0.2 for x in range(len(labels))], shares, 0.4,
         color=("0.2", "0.6")[i], label=attack.replace("_", " "),
       )  # fmt: skip
     lower.set(xlabel="target", xticks=range(len(labels)), xticklabels=labels, ylim=(0, 1))
   axes[0, 0].set(ylabel="highest ATA, train and scale", ylim=(0, None))
   axes[1, 0].set(ylabel="share of ADA's choices")
+  axes[0, 0].legend()
   axes[1, 0].legend()
   figure.suptitle(f"{_setting(runs)}:\nwhich target is best, and which ADA takes")
   common.save(figure, folder / "images", "targets")

@@ -84,6 +84,18 @@ def test_updates_whose_norm_is_not_finite_are_refused_and_counted(name, bad):
     np.testing.assert_allclose(output.result, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", aggregation.NAMES)
+def test_if_all_are_refused_the_result_is_zero(name):
+  factory = aggregation.build_aggregator(name, SERVER)
+  aggregator = factory.create(tff.TensorType(np.float32, [2]), tff.TensorType(np.float32))
+  values = [np.full([2], np.nan, np.float32)] * CLIENTS
+  with in_process.in_process():
+    output = aggregator.next(aggregator.initialize(), values, [1.0] * CLIENTS)
+  assert output.measurements["not_finite"] == CLIENTS
+  if name != "dp" or not SERVER.noise_multiplier:
+    np.testing.assert_array_equal(output.result, 0)
+
+
 def test_dp_adds_its_noise():
   server = SERVER._replace(norm_bound=1.0, noise_multiplier=2.0)
   factory = aggregation.build_aggregator("dp", server)

@@ -3,14 +3,14 @@ import pytest
 import tensorflow as tf
 
 from models import registry
+from tff_attacks import keras_state
 from tff_attacks.data import datasets
 from tff_attacks.learning import central_training, local_training
 
 LOSS_FN = local_training.cross_entropy(from_logits=True)
 
 
-def model(seed=0):
-  tf.keras.utils.set_random_seed(seed)
+def model_fn():
   layers = tf.keras.layers
   return tf.keras.Sequential(
     [
@@ -18,10 +18,17 @@ def model(seed=0):
       layers.Conv2D(4, 3),
       layers.BatchNormalization(),
       layers.ReLU(),
+      layers.Dropout(0.5),
       layers.Flatten(),
       layers.Dense(3),
     ]
   )
+
+
+def model(seed=0, build=model_fn):
+  built = keras_state.build(build)
+  keras_state.assign(built, keras_state.initial_weights(build, seed))
+  return built
 
 
 def data():
@@ -32,8 +39,7 @@ def data():
 
 def test_it_learns():
   digits = datasets.load("digits")
-  tf.keras.utils.set_random_seed(0)
-  network = registry.GLOBAL_MODELS["mlp"](digits.image_shape, 10)
+  network = model(build=lambda: registry.GLOBAL_MODELS["mlp"](digits.image_shape, 10))
   central_training.train(network, LOSS_FN, *digits.train, steps=150, seed=0, batch_size=32)
   calls = network.predict(digits.test.images, verbose=0).argmax(axis=1)
   assert np.mean(calls == digits.test.labels) > 0.9

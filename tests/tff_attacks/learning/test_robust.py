@@ -233,6 +233,17 @@ def test_the_factory_gathers_updates_in_the_order_of_clients(name):
     last = expected
 
 
+def test_a_round_without_any_finite_update_changes_nothing():
+  """Nor the centre of the next round."""
+  process = process_of(RULES["centered_clipping"], 1)
+  with in_process.in_process():
+    state = process.next(process.initialize(), updates_of_clients(np.ones([3, 8]))).state
+    assert np.abs(state).min() > 0
+    output = process.next(state, updates_of_clients(np.full([3, 8], np.nan)))
+  np.testing.assert_array_equal(output.state, state)
+  assert not any(np.any(part) for part in tf.nest.flatten(output.result))
+
+
 def test_the_result_has_the_type_of_an_update():
   signature = process_of(RULES["krum"], 1).next.type_signature
   values, result = signature.parameter[1], signature.result.result

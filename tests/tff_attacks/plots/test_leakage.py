@@ -14,7 +14,7 @@ def test_the_best_come_first_with_their_psnr(axes_of, folder, count):
   true = np.zeros([count, 2, 2, 3])
   # Half the range of pixels is 6.02 dB, a quarter of it 12.04 dB.
   found = np.linspace(1.0, 0.5, count)[:, None, None, None] + true
-  np.savez(folder / "victim_0.npz", found=found, true=true)
+  np.savez(folder / "victim_0.npz", found=found, true=true, any_scale=False)
   axes = axes_of(leakage.reconstructions, folder, 0)
   texts = [axis.get_xlabel() for axis in axes if axis.get_xlabel()]
   assert len(texts) == min(count, 40)
@@ -28,6 +28,20 @@ def test_the_best_come_first_with_their_psnr(axes_of, folder, count):
     assert title.x1 <= figure.bbox.x1
 
 
+def test_what_was_fitted_to_the_true_image_is_said_so(axes_of, folder):
+  images = np.zeros([1, 2, 2, 3])
+  (folder / "runs" / "one").mkdir(parents=True)
+  for any_scale in (False, True):
+    for path in (folder, folder / "runs" / "one"):
+      np.savez(path / "victim_0.npz", found=images, true=images, any_scale=any_scale)
+    axes = axes_of(leakage.reconstructions, folder, 0)
+    assert ("fitted" in axes[0].figure._suptitle.get_text()) == any_scale
+    one = pd.DataFrame([{"run": "one", "attack": "dlg", "setting": "one_image", "seed": 0}])
+    axes = axes_of(leakage.table, one, folder)
+    assert axes[0].get_ylabel() == ("dlg *" if any_scale else "dlg")
+    assert ("*: sign" in axes[0].figure._suptitle.get_text()) == any_scale
+
+
 def test_the_table_shows_the_best_and_the_median_of_each_attack_and_setting(axes_of, folder):
   runs = [("dlg", "one_image", 1), ("dlg", "many_clients", 3), ("ggl", "one_image", 1)]
   rows = []
@@ -39,7 +53,7 @@ def test_the_table_shows_the_best_and_the_median_of_each_attack_and_setting(axes
       continue
     true = np.full([count, 2, 2, 3], -1.0)
     found = true + np.array([0.5, 2.0, 1.0])[:count, None, None, None] * (1 + seed)
-    np.savez(folder / "runs" / run / "victim_0.npz", found=found, true=true)
+    np.savez(folder / "runs" / run / "victim_0.npz", found=found, true=true, any_scale=False)
   # A setting of a single attack has no column.
   rows = pd.DataFrame(rows)
   both = pd.concat([rows, rows[rows["setting"] == "one_image"].assign(setting="one_batch")])

@@ -78,6 +78,18 @@ def test_images_draws_each_setting_above_real_ones(axes_of, tmp_path):
   Image.open(tmp_path / "images" / "images_over_settings.png").verify()
 
 
+def test_frontier_names_what_diverged(axes_of, tmp_path):
+  runs = summary(("none", "records"), (0.5, 2.0))
+  of_noise = runs.index[runs["noise_multiplier"] == 2.0]
+  runs.loc[of_noise[:3], ["average_attack_accuracy", "mean_test_accuracy"]] = np.nan
+  runs.loc[runs["noise_multiplier"] == 0.5, "average_attack_accuracy"] = np.nan
+  with_images(tmp_path, runs)
+  axes = axes_of(privacy.frontier, runs, tmp_path)
+  assert [[text.get_text() for text in axis.texts] for axis in axes[:2]] == [
+    ["3 of 4 diverged"], ["diverged", "3 of 4 diverged"],
+  ]  # fmt: skip
+
+
 def test_frontier_draws_accuracy_and_aaa_over_epsilon(axes_of, tmp_path):
   runs = summary(("none", "sgd", "records", "clients"), (0.5, 2.0, 0.0))
   with_images(tmp_path, runs)
