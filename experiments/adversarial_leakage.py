@@ -10,7 +10,9 @@ def run(config: AdversarialLeakageConfig) -> int:
   """Runs, or resumes, one run and returns its exit status."""
   resume = config.resume
   if resume is not None:
-    config = program.read_config(AdversarialLeakageConfig, resume, (), _GROWING)
+    config = program.read_config(
+      "adversarial_leakage", AdversarialLeakageConfig, resume, (), _GROWING
+    )
   check(config)
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.

@@ -39,7 +39,7 @@ def run(config: CompareConfig) -> int:
   """Compares and returns the exit status."""
   resume = config.resume
   if resume is not None:
-    config = program.read_config(CompareConfig, resume)
+    config = program.read_config("compare", CompareConfig, resume)
   validate(config)
 
   # pandas and SciPy take a second to import.

@@ -22,6 +22,7 @@ class ControlsConfig(sweep_plan.SweepConfig):
   attacks: list[str] = option(
     _ATTACKS, "What the adversary does, beside nothing at all.", choices=_ATTACKS
   )
+  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4], in place of combinations=.")
   combinations: str | None = option(None, "As in experiments.distributions.")
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from experiments import program, sweep_plan
+from experiments import program, sweep, sweep_plan
 from experiments.options import ConfigError, option
 
 SUMMARY = """\
@@ -21,6 +21,7 @@ class DistributionsConfig(sweep_plan.SweepConfig):
 
   varies = (*sweep_plan.SweepConfig.varies, "alpha")
   alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.", at_least=0)
+  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4], in place of combinations=.")
   combinations: str | None = option(
     None,
     "Folder of a finished experiments.combinations; the pairs are its lowest, the one closest to "
@@ -62,10 +63,10 @@ def choose_pairs(config: Any) -> list[tuple[int, int]]:
   from tff_attacks.plots import study
 
   folder = pathlib.Path(config.combinations)
+  summary = sweep.read("combinations", "combinations", config.combinations)
   try:
     if len((folder / "failures.csv").read_text().splitlines()) > 1:
       raise ConfigError(f"combinations: not all runs of {folder} are complete")
-    summary = study.read(folder)
   except OSError as error:
     raise ConfigError(f"combinations: {folder} is no finished sweep: {error}") from error
   if set(summary["dataset"]) != {config.dataset}:

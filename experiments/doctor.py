@@ -159,6 +159,11 @@ def _peak(device: str) -> int:
 def _data(config: DoctorConfig) -> Iterator[Finding]:
   from tff_attacks.data import datasets
 
+  if config.data_dir is not None and not pathlib.Path(config.data_dir).is_dir():
+    yield Finding(
+      f"data_dir={config.data_dir} is no folder", "Give the one that holds <dataset>.npz."
+    )
+    return
   for name in datasets.NAMES:
     path = datasets.location(name, config.data_dir)
     if path is None:

@@ -98,6 +98,14 @@ def _allowed(field: dataclasses.Field) -> str:
   return ""
 
 
+def describe(config_class: type, field: dataclasses.Field) -> str:
+  """The type of an option, and what is allowed of it, in words."""
+  kind = typing.get_type_hints(config_class)[field.name]
+  name = kind.__name__ if type(kind) is type else str(kind)
+  allowed = _allowed(field)
+  return f"{name}: {allowed}" if allowed else name
+
+
 def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]) -> str:
   """The text of `--help`.
 
@@ -115,7 +123,6 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
   lines = ["NAME", f"  {name}", "", "DESCRIPTION"]
   lines += [textwrap.indent(textwrap.fill(part, width - 2), "  ") for part in summary.split("\n")]
   lines += ["", "USAGE", f"  python -m {name} [option=value ...]", "", "OPTIONS"]
-  types = typing.get_type_hints(config_class)
   own_names = config_class.__annotations__
   hidden = getattr(config_class, "varies", ())
   fields = [field for field in dataclasses.fields(config_class) if field.name not in hidden]
@@ -124,11 +131,8 @@ def manual(config_class: type, name: str, summary: str, presets: dict[str, dict]
     if field.default_factory is not dataclasses.MISSING:
       own = field.default_factory()
     value = presets.get(default or "", {}).get(field.name, own)
-    kind = types[field.name]
-    kind = kind.__name__ if type(kind) is type else str(kind)
-    allowed = _allowed(field)
     head = f"  {field.name}={'null' if value is None else value}"
-    lines.append(f"{head}  ({kind}{': ' + allowed if allowed else ''})")
+    lines.append(f"{head}  ({describe(config_class, field)})")
     lines += textwrap.wrap(
       field.metadata["text"], width, initial_indent="      ", subsequent_indent="      "
     )

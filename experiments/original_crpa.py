@@ -48,6 +48,8 @@ class OriginalConfig:
 def run(config: OriginalConfig) -> int:
   """Runs the original and returns the exit status."""
   validate(config)
+  if not config.original:
+    raise ConfigError("original: give the folder of a checkout of fed-crpa/fl_crpa")
   source = load_source(config)
 
   import matplotlib

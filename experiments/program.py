@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import difflib
 import errno
 import fcntl
 import importlib
@@ -21,7 +22,10 @@ import hydra
 import yaml
 from hydra.core import config_store
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser import overrides_parser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments import options, runtime_options
 from tff_attacks import files
@@ -55,6 +59,7 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     return
   try:
     _check_preset(script)
+    _check_arguments(config_class)
   except options.ConfigError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(BAD_INPUT)
@@ -95,6 +100,7 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
 
 
 def read_config(
+  name: str,
   config_class: type,
   folder: str,
   changeable: Collection[str] = runtime_options.NAMES,
@@ -103,14 +109,20 @@ def read_config(
   """Returns the config of a results folder that `resume=` names.
 
   Args:
+    name: Of the experiment.
     config_class: Its dataclass.
     folder: The folder.
     changeable: Options that may be given anew: those that say where it runs.
     growing: Numbers that may be raised, see `keep_grown`.
 
   Raises:
-    ConfigError: If the folder holds none, other options were given, too, or one was lowered.
+    ConfigError: If the folder holds none or another experiment's, other options were given, too,
+      or one was lowered.
   """
+  made = pathlib.Path(folder) / EXPERIMENT
+  # A config that was copied to be run anew stands alone.
+  if made.is_file() and (found := made.read_text()) != name:
+    raise options.ConfigError(f"resume: {folder} is of experiments.{found}, not {name}")
   given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
   others = [o for o in given if o.partition("=")[0] not in {*changeable, *growing}]
   if others:
@@ -121,10 +133,10 @@ def read_config(
     # What belongs to the old runtime must not stand in the way of the new one.
     given = ["workers=[]", "device=null", *given]
   config = load_config(config_class, folder, given)
-  for name in growing:
-    begun = getattr(load_config(config_class, folder), name)
-    if getattr(config, name) < begun:
-      raise options.ConfigError(f"{name}: {begun} are begun; give more, or leave it out")
+  for number in growing:
+    begun = getattr(load_config(config_class, folder), number)
+    if getattr(config, number) < begun:
+      raise options.ConfigError(f"{number}: {begun} are begun; give more, or leave it out")
   return config
 
 
@@ -158,8 +170,12 @@ def load_config(
     text = path.read_text()
     schema, saved = OmegaConf.structured(config_class), OmegaConf.create(text)
     missing = [str(name) for name in schema if name not in saved]
-    if missing or not text.endswith("\n"):
-      raise ValueError(f"it is not complete; {', '.join(missing) or 'its end'} is missing")
+    if not text.endswith("\n"):
+      raise ValueError("it is not complete; its end is missing")
+    if missing:
+      raise ValueError(
+        f"it lacks {', '.join(missing)}; it is of another script or version, or not complete"
+      )
     config: Any = OmegaConf.to_object(
       OmegaConf.merge(schema, saved, OmegaConf.from_dotlist(list(changes)))
     )
@@ -278,7 +294,7 @@ def federated(config: Any, name: str, check: Callable[[Any], None], module: str)
   """
   resuming = config.resume is not None
   if resuming:
-    config = read_config(type(config), config.resume)
+    config = read_config(name, type(config), config.resume)
   check(config)
 
   script = importlib.import_module(module)
@@ -313,6 +329,38 @@ def _check_preset(script: str) -> None:
     value = value.strip("\"'")  # `command` quotes it.
     if name == "preset" and (presets := _presets(script)) and value not in presets:
       raise options.ConfigError(f"preset: {value!r} is not allowed; allowed: {', '.join(presets)}")
+
+
+def _check_arguments(config_class: type) -> None:
+  """Refuses what Hydra would take in another sense, or answer with advice that does not help.
+
+  Raises:
+    ConfigError: If an argument is no option, or no single value that it can take.
+  """
+  known = {field.name: field for field in dataclasses.fields(config_class)}
+  schema = OmegaConf.structured(config_class)
+  parser = overrides_parser.OverridesParser.create()
+  for argument in sorted({"-m", "--multirun"} & set(sys.argv)):
+    raise options.ConfigError(f"{argument}: one run at a time; sweeps are scripts of their own")
+  for argument in sys.argv[1:]:
+    name = argument.lstrip("-+~").partition("=")[0]
+    if name in known and argument[0] in "-+~":
+      raise options.ConfigError(f"{argument}: options are given as {name}=<value>")
+    if argument.startswith(("-", "hydra")) or "=" not in argument:
+      continue
+    if name not in known:
+      alike = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, 1))
+      raise options.ConfigError(f"{name}: there is no such option{alike}")
+    with contextlib.suppress(HydraException):  # It says itself what it cannot read.
+      override = parser.parse_override(argument)
+      if override.is_sweep_override():
+        raise options.ConfigError(f"{argument}: one value only, or [a,b] where a list is asked for")
+      try:
+        OmegaConf.update(schema, name, override.value())
+      except OmegaConfBaseException as error:
+        allowed = options.describe(config_class, known[name])
+        value = argument.partition("=")[2]
+        raise options.ConfigError(f"{name}: {value} is not allowed; allowed: {allowed}") from error
 
 
 def _conf(script: str) -> pathlib.Path:

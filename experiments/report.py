@@ -50,7 +50,9 @@ class Picture(NamedTuple):
 
 def run(config: ReportConfig) -> int:
   """Writes the report and returns the exit status."""
-  folder = pathlib.Path(config.folder or "")
+  if config.folder is None:
+    raise ConfigError("folder: give the results folder")
+  folder = pathlib.Path(config.folder)
   if not (folder / "config.yaml").is_file():
     raise ConfigError(f"folder: {config.folder} is no results folder")
   print(f"Report: {write(folder)}")

@@ -21,6 +21,8 @@ from tff_attacks.simulation import results as results_lib
 
 prepare = setup_lib.prepare
 _SHOWN = 1000
+_CHANCE = 1.5
+"""So many times the accuracy of a guess is next to nothing."""
 
 
 def run(
@@ -227,6 +229,8 @@ class Observer:
     start = f"After {summary['rounds_before_attack']} rounds"
     if not summary["converged"]:
       start += " (its loss was still falling)"
+    elif before["mta"] < _CHANCE / self._num_classes:
+      start += " (it has learned next to nothing)"
     if config.attack == "none":
       return f"{start} and {config.rounds} more, test accuracy was {summary['test_accuracy']:.2f}."
     names = ", ".join(f"{g} called {t}" for g, t in summary["its_targets"].items())
@@ -239,8 +243,8 @@ class Observer:
     return (
       f"{start}, {len(self._setup.adversaries)} of {config.num_clients} clients were compromised "
       f"and took part {summary['malicious_clients_in_all']} times in {config.rounds} rounds: the "
-      f"share of class {names} (ATA) rose from {before['ata']:.2f} to at most "
-      f"{summary['best_ata']:.2f}, where the accuracy on other classes (MTA) was "
+      f"share of class {names} (ATA) was {before['ata']:.2f} before and at most "
+      f"{summary['best_ata']:.2f} then, where the accuracy on other classes (MTA) was "
       f"{summary['its_mta']:.2f} ({before['mta']:.2f} before).{forgotten}"
     )
 

@@ -108,9 +108,7 @@ def run(
   """
   resuming = config.resume is not None
   if resuming:
-    if _experiment(config.resume) != name:
-      raise ConfigError(f"resume: {config.resume} is no folder of experiments.{name}")
-    config = program.read_config(type(config), config.resume, _CHANGEABLE, _GROWING)
+    config = program.read_config(name, type(config), config.resume, _CHANGEABLE, _GROWING)
   given = {o.partition("=")[0] for o in HydraConfig.get().overrides.task}
   for option_name in given & set(config.varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
@@ -167,11 +165,6 @@ def _run_all(
     ready.sort(key=lambda one: one.config.seed)
     ready.sort(key=lambda one: (_run_folder(folder, one.name) / "log.txt").exists())
     _launch(config, folder, runs, row, _prepare(config, script, folder, ready))
-
-
-def _experiment(folder: str) -> str | None:
-  path = pathlib.Path(folder) / program.EXPERIMENT
-  return path.read_text() if path.is_file() else None
 
 
 def _run_folder(folder: pathlib.Path, name: str) -> pathlib.Path:

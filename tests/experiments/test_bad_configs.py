@@ -96,6 +96,46 @@ def bad_options(draw, classes):
   return script, [*needed, f"{name}={text}"], name
 
 
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["-m", "seed=0,1"], "-m: one run at a time"),
+    (["seed=0,1", "--multirun"], "--multirun: one run at a time"),
+    (["seed=0,1"], "seed=0,1: one value only"),
+    (["+seed=1"], r"\+seed=1: options are given as seed=<value>"),
+    (["--dataset", "mnist"], "--dataset: options are given as dataset=<value>"),
+    (["+recontruct=5"], "recontruct: there is no such option; did you mean reconstruct?"),
+    (["unheard_of=5"], "unheard_of: there is no such option$"),
+    (["rounds=ten"], "rounds: ten is not allowed; allowed: int: 1 or more"),
+    (["rounds=null"], "rounds: null is not allowed"),
+    (["workers=a"], r"workers: a is not allowed; allowed: list\[str\]"),
+    (["resume=nowhere"], "resume: nowhere/config.yaml cannot be read: .* No such file"),
+  ],
+)
+def test_what_hydra_would_take_in_another_sense(arguments, message, monkeypatch, capfd, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "argv", ["experiments.crpa", *arguments])
+  with pytest.raises(SystemExit) as ended:
+    runpy.run_module("experiments.crpa", run_name="__main__", alter_sys=True)
+  _, errors = capfd.readouterr()
+  assert ended.value.code == program.BAD_INPUT
+  assert re.search(f"^error: {message}", errors, re.MULTILINE), errors
+  assert len(errors.splitlines()) == 1
+  assert not list(tmp_path.iterdir())
+
+
+COMMITTED = sorted((ROOT / "experiments" / "results").rglob("config.yaml"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: "-".join(path.parts[-3:-1]))
+def test_committed_runs_can_be_run_anew(path):
+  """From their `config.yaml` alone."""
+  made = path.with_name("experiment.txt")
+  # Those of several runs beside each other are in the folder of their script.
+  script = made.read_text() if made.exists() else path.parts[-3]
+  program.load_config(config_class(f"experiments.{script}"), path.parent)
+
+
 @pytest.mark.slow
 @hypothesis.settings(
   max_examples=200,

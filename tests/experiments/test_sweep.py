@@ -167,7 +167,7 @@ def test_a_sweep_of_another_experiment_is_not_resumed(finished):
   folder, _ = finished
   result = run("controls", f"resume={folder}")
   assert result.returncode == 2
-  assert f"error: resume: {folder} is no folder of experiments.controls" in result.stderr
+  assert f"error: resume: {folder} is of experiments.combinations, not controls" in result.stderr
 
 
 COUNT_TRACES = """

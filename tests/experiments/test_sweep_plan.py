@@ -58,6 +58,10 @@ def test_pairs_come_from_a_finished_sweep(tmp_path):
   ]  # fmt: skip
   pd.DataFrame(rows).to_csv(tmp_path / "summary.csv", index=False)
   config = distributions.DistributionsConfig(dataset="mnist", combinations=str(tmp_path))
+  (tmp_path / "experiment.txt").write_text("controls")
+  with pytest.raises(ConfigError, match=r"is of experiments\.controls"):
+    distributions.choose_pairs(config)
+  (tmp_path / "experiment.txt").write_text("combinations")
   with pytest.raises(ConfigError, match="is no finished sweep"):
     distributions.choose_pairs(config)
   (tmp_path / "failures.csv").write_text("run,reason\n")

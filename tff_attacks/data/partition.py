@@ -184,10 +184,10 @@ def search(
   if adversary is not None:
     who = f"client {adversary}{' with enough others' if count > 1 else ''} does not lack"
   what = "both G and T" if lacks == "both" else "G"
+  drawn = " a smaller alpha or a larger max_draws," if max_draws > 1 else ""
   raise ValueError(
-    f"partition: {who} {what} in {max_draws} draw(s). Use another adversary, a smaller alpha or a "
-    "larger max_draws, adversary_lacks=reconstruct (T may be held) or adversary_lacks=none (G may "
-    "be held, too)."
+    f"partition: {who} {what} in {max_draws} draw(s). Use another adversary,{drawn} "
+    "adversary_lacks=reconstruct (T may be held) or adversary_lacks=none (G may be held, too)."
   )
 
 

@@ -162,7 +162,7 @@ def build_federation(
   model_fn: keras_state.ModelFn,
   local_training: local_training_lib.LocalTraining,
   attack: attack_lib.ClientAttack,
-  aggregator: tff.aggregators.WeightedAggregationFactory,
+  aggregator: tff.aggregators.AggregationFactory,
   observe: bool = False,
 ) -> Federation:
   """Builds federated averaging with stateful clients, one kind of which attacks.
@@ -171,8 +171,8 @@ def build_federation(
     model_fn: Returns a new global model; its input shape is that of the images.
     local_training: What every client does.
     attack: What a client whose state says `adversary` does differently.
-    aggregator: Combines the updates, which are weighted by the number of samples that a client
-      has.
+    aggregator: Combines the updates: one of `aggregation`, or any of TFF's. A weighted one gets
+      the number of samples that a client has.
     observe: Whether the measurements are `observed`, the update of the client whose state says
       so (of several, their sum; of none, zeros), and `aggregator`, those of the aggregator.
 
@@ -216,6 +216,8 @@ def build_federation(
       )
     )
   )
+  if isinstance(aggregator, tff.aggregators.UnweightedAggregationFactory):
+    aggregator = tff.aggregators.as_weighted_aggregator(aggregator)
   aggregation = aggregator.create(weights_type, tff.TensorType(np.float32))
 
   @tff.tensorflow.computation
