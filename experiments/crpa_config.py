@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments import privacy_options, run_options
+from experiments import defence_options, privacy_options, run_options
 from experiments.options import ConfigError, option
 from tff_attacks.data import partition as partition_lib
 
@@ -18,7 +18,9 @@ INJECTED = ("noise", "other_class", "real")
 
 
 @dataclasses.dataclass
-class CRPAConfig(privacy_options.PrivacyOptions, run_options.RunOptions):
+class CRPAConfig(
+  defence_options.DefenceOptions, privacy_options.PrivacyOptions, run_options.RunOptions
+):
   """Options of `python -m experiments.crpa`."""
 
   preset: str = option(
@@ -62,11 +64,6 @@ class CRPAConfig(privacy_options.PrivacyOptions, run_options.RunOptions):
     "adam", "Local optimizer; its state persists over the rounds.", choices=("adam", "sgd")
   )
   learning_rate: float = option(1e-3, "Of the local optimizer.", above=0)
-  aggregator: str = option(
-    "mean",
-    "How the server combines updates; nonempty_mean leaves out clients without samples.",
-    choices=("mean", "nonempty_mean", "examples_weighted_mean"),
-  )
   warm_up_epochs: int = option(
     0, "Epochs of central training on 3,000 images before the first round.", at_least=0
   )
@@ -131,6 +128,7 @@ def check(config: CRPAConfig) -> None:
   """
   run_options.check(config)
   privacy_options.check(config)
+  defence_options.check(config, config.num_clients)
   for field in ("reconstruct", "poison"):
     run_options.check_classes(config, field, [getattr(config, field)])
   if config.reconstruct == config.poison:

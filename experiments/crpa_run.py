@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from experiments import crpa_setup, federated_run, judging, published
+from experiments import crpa_setup, defence_options, federated_run, judging, published
 from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
 from tff_attacks import files, generation
@@ -83,7 +83,6 @@ class Observer:
 
   def evaluate(self, server, clients, outcome) -> dict[str, float]:
     """Measures the global model."""
-    del outcome
     config = self._config
     loss, confusion = self._setup.compiled.evaluate(server.weights)
     attack_accuracy = classification.attack_accuracy(confusion, config.reconstruct, config.poison)
@@ -98,8 +97,15 @@ class Observer:
       "attack_accuracy_ema": classification.exponential_moving_average(history)[-1],
       **self._setup.privacy.epsilon(len(history)),
       "update_norm": float(np.mean([client.update_norm for client in clients])),
+      **self._rejected(outcome),
       **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
     }
+
+  def _rejected(self, outcome: loop.Outcome) -> dict[str, int]:
+    if self._config.aggregator in defence_options.MEANS:
+      return {}
+    adversaries = self._setup.split.adversaries if self._config.attack != "none" else []
+    return federated_run.rejected(outcome, np.isin(outcome.cohort, adversaries))
 
   def on_round(self, round_number, server, clients, metrics) -> None:
     """Writes the round's metrics and, now and then, a picture with its scores."""

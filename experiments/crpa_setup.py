@@ -1,6 +1,7 @@
 """Turns a CRPA configuration into a federation under attack."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from experiments import data as data_lib
-from experiments import privacy_options
+from experiments import defence_options, privacy_options
 from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError, bad_input
 from models import registry
@@ -83,6 +84,8 @@ class _Shapes(NamedTuple):
   batch_size: int
   local_epochs: int
   aggregator: str
+  byzantine: int
+  norm_bound: float | None
   generator_optimizer: str
   injected_images: int
   attack: str
@@ -106,7 +109,7 @@ def prepare(config: CRPAConfig) -> Setup:
   shapes = {name: getattr(config, name) for name in _Shapes._fields if hasattr(config, name)}
   shapes["injected_images"] = config.poison_images if injects else 0
   shapes["attack"] = "injection" if injects else config.attack
-  if config.privacy != "clients":
+  if config.privacy != "clients" and config.aggregator in defence_options.MEANS:
     shapes["num_clients"] = 0  # Any number shares a trace.
   dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
   if not (dataset.test.labels == config.reconstruct).any():
@@ -211,7 +214,12 @@ def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:
 
 def _aggregator(shapes: _Shapes) -> tff.aggregators.WeightedAggregationFactory:
   if shapes.privacy != "clients":
-    return aggregation.build_aggregator(shapes.aggregator)
+    if shapes.aggregator in defence_options.MEANS:
+      return aggregation.build_aggregator(shapes.aggregator)
+    server = aggregation.Assumptions(
+      shapes.num_clients, shapes.byzantine, shapes.norm_bound or math.inf
+    )
+    return aggregation.build_aggregator(shapes.aggregator, server)
   kinds = {"fixed": clients.fixed_clipping, "adaptive": clients.adaptive_clipping}
   noisy_mean = kinds[shapes.clipping](
     shapes.l2_norm_clip, shapes.noise_multiplier, shapes.num_clients

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import tensorflow_federated as tff
 
 from experiments import program, report
@@ -93,3 +94,21 @@ def run(
   print(summary["in_words"])
   print(f"Report: {report.write(results.folder)}")
   return 0
+
+
+def rejected(outcome: loop.Outcome, malicious: np.ndarray) -> dict[str, int]:
+  """Whom a server that refuses updates refused, or a robust rule did not keep.
+
+  Args:
+    outcome: Of a round.
+    malicious: bool, for each client that took part whether it is.
+  """
+  not_finite = {"not_finite": int(outcome.measurements["not_finite"])}
+  if "kept" not in outcome.measurements:
+    return not_finite
+  kept = np.asarray(outcome.measurements["kept"])
+  return {
+    "rejected_honest": int((~kept & ~malicious).sum()),
+    "rejected_malicious": int((~kept & malicious).sum()),
+    **not_finite,
+  }

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments import run_options
+from experiments import defence_options, run_options
 from experiments.options import ConfigError, option
 from tff_attacks.data import datasets
 
@@ -18,21 +18,14 @@ ATTACKS = (
   *("label_flipping", "train_and_scale", "model_replacement"),
   *("ada_full", "ada_partial", "none"),
 )
-AGGREGATORS = (
-  *("mean", "examples_weighted_mean", "norm_filter", "norm_clipping", "adaptive_norm_clipping"),
-  *("coordinate_median", "trimmed_mean", "krum", "multi_krum", "bulyan", "geometric_median"),
-  *("centered_clipping", "dp"),
-)
-
-BOUNDED = ("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp")
-"""Those that need a `norm_bound`."""
+AGGREGATORS = (*defence_options.AGGREGATORS, "dp")
 
 NO_TARGET = -1
 """The target of an attack that chooses its own, before it has chosen."""
 
 
 @dataclasses.dataclass
-class SemiTargetedConfig(run_options.RunOptions):
+class SemiTargetedConfig(defence_options.DefenceOptions, run_options.RunOptions):
   """Options of `python -m experiments.semi_targeted`."""
 
   preset: str = option(
@@ -89,16 +82,6 @@ class SemiTargetedConfig(run_options.RunOptions):
   )
   # The defence.
   aggregator: str = option("mean", "How the server combines updates.", choices=AGGREGATORS)
-  byzantine: int = option(
-    1, "How many clients of a round the server assumes to be malicious.", at_least=0
-  )
-  norm_bound: float | None = option(
-    None,
-    "Norm of an update above which norm_filter drops it and norm_clipping and dp clip it; the one "
-    "that adaptive_norm_clipping starts from; the radius of centered_clipping. Those need one: "
-    "honest_norm, in metrics.csv of a run without attack, says how long honest updates are.",
-    above=0,
-  )
   noise_multiplier: float = option(
     0.0, "Of dp: standard deviation of the noise of the sum, over norm_bound.", at_least=0
   )
@@ -142,14 +125,9 @@ def check(config: SemiTargetedConfig) -> None:
     raise ConfigError("injection_rate: must be 1 or less")
   if config.clients_per_round > config.num_clients:
     raise ConfigError(f"clients_per_round: there are {config.num_clients} clients")
-  if config.byzantine > config.clients_per_round:
-    raise ConfigError(f"byzantine: only {config.clients_per_round} clients take part in a round")
+  defence_options.check(config, config.clients_per_round)
   if config.boost is not None and config.attack != "model_replacement":
     raise ConfigError("boost: only with attack=model_replacement")
-  if config.aggregator in BOUNDED and config.norm_bound is None:
-    raise ConfigError(f"norm_bound: aggregator={config.aggregator} needs one")
-  if config.norm_bound is not None and config.aggregator not in BOUNDED:
-    raise ConfigError(f"norm_bound: aggregator={config.aggregator} has none, leave it out")
   if config.noise_multiplier and config.aggregator != "dp":
     raise ConfigError("noise_multiplier: only with aggregator=dp")
 

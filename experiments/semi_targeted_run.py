@@ -166,7 +166,7 @@ class Observer:
       "malicious_clients": int(malicious.sum()),
       "honest_norm": _mean(norms[~malicious]),
       "malicious_norm": _mean(norms[malicious]),
-      **_rejected(outcome, malicious),
+      **federated_run.rejected(outcome, malicious),
     }
 
   def on_round(self, round_number, server, clients, metrics) -> None:
@@ -251,19 +251,6 @@ class Observer:
 
 def _mean(values: np.ndarray) -> float:
   return float(values.mean()) if values.size else np.nan
-
-
-def _rejected(outcome: loop.Outcome, malicious: np.ndarray) -> dict[str, int]:
-  """Whom the server refused, or a robust rule did not keep."""
-  not_finite = {"not_finite": int(outcome.measurements["not_finite"])}
-  if "kept" not in outcome.measurements:
-    return not_finite
-  kept = np.asarray(outcome.measurements["kept"])
-  return {
-    "rejected_honest": int((~kept & ~malicious).sum()),
-    "rejected_malicious": int((~kept & malicious).sum()),
-    **not_finite,
-  }
 
 
 def most_frequent(targets: np.ndarray, otherwise: int) -> int:

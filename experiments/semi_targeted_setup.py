@@ -222,7 +222,7 @@ def _compile(shapes: _Shapes) -> Compiled:
 
 def assumptions(config) -> aggregation.Assumptions:
   """What the server of a run, or of a sweep, assumes of its clients."""
-  bound = math.inf if config.norm_bound is None else config.norm_bound
+  bound = config.norm_bound or math.inf
   return aggregation.Assumptions(
     config.clients_per_round, config.byzantine, bound, config.noise_multiplier
   )

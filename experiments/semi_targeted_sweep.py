@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import program, sweep
+from experiments import defence_options, program, sweep
 from experiments.options import ConfigError, bad_input, option, shared
 from experiments.semi_targeted_config import (
   AGGREGATORS,
   ATTACKS,
-  BOUNDED,
   NO_TARGET,
   SemiTargetedConfig,
   needs_target,
@@ -94,7 +93,7 @@ def _config(common: dict[str, Any], **options: Any) -> SemiTargetedConfig:
   options = common | options
   if options["attack"] != "model_replacement":
     options["boost"] = None
-  if options["aggregator"] not in BOUNDED:
+  if options["aggregator"] not in defence_options.BOUNDED:
     options["norm_bound"] = None
   if options["aggregator"] != "dp":
     options["noise_multiplier"] = 0.0

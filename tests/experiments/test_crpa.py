@@ -244,6 +244,7 @@ def batch_norm_model(image_shape, num_classes):
       marks=pytest.mark.slow,
     ),
     ["attack=none", "partition=shards", "warm_up_epochs=2", "optimizer=sgd"],
+    ["aggregator=multi_krum", "num_adversaries=2", "byzantine=2"],
     pytest.param(
       ["adversary=original", "poison=0", "reconstruct=3", "generated_label=random",
        "generator_optimizer=sgd", "generator_steps=0"],
@@ -261,7 +262,7 @@ def batch_norm_model(image_shape, num_classes):
       marks=pytest.mark.slow,
     ),
   ],
-  ids=["own model", "control", "original", "records", "microbatches", "clients"],
+  ids=["own model", "control", "krum", "original", "records", "microbatches", "clients"],
 )  # fmt: skip
 def test_other_federations(arguments, tmp_path):
   short = [option for option in SHORT if option.split("=")[0] not in " ".join(arguments)]
@@ -269,6 +270,9 @@ def test_other_federations(arguments, tmp_path):
   assert result.returncode == 0, result.stderr
   metrics = pd.read_csv(tmp_path / "metrics.csv")
   assert metrics.notna().all(axis=None)
+  if "byzantine=2" in arguments:  # Of ten it keeps eight.
+    rejected = metrics["rejected_honest"] + metrics["rejected_malicious"]
+    assert rejected.tolist() == [2, 2]
   if any(argument.startswith("privacy") for argument in arguments):
     assert metrics["epsilon"].is_monotonic_increasing
     summary = json.loads((tmp_path / "summary.json").read_text())

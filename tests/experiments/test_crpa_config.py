@@ -67,6 +67,8 @@ CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
     ({**CLIENTS, "delta": 0.1}, "delta: 0.1 is not allowed; allowed: below 1 / 10"),
     ({**CLIENTS, "adversary_noise": False}, "adversary_noise: only with privacy=records or micro"),
     ({**CLIENTS, "aggregator": "examples_weighted_mean"}, "aggregator: must be mean with privacy"),
+    ({"aggregator": "norm_filter"}, "norm_bound: aggregator=norm_filter needs one"),
+    ({"aggregator": "krum", "byzantine": 11}, "byzantine: only 10 clients take part in a round"),
   ],
 )
 def test_refuses_before_anything_is_loaded(changes, message):
@@ -85,6 +87,7 @@ def test_refuses_before_anything_is_loaded(changes, message):
     ({"model": "models.judge:train"}, "model: .* cannot be built"),
     ({"generator": "other"}, "generator: unknown 'other'"),
     ({"images_per_class": 1000}, "images_per_class: 1000 images of class 0 are needed"),
+    ({"aggregator": "krum", "byzantine": 4}, "aggregator: krum needs 11 clients in a round if 4"),
     ({"partition": "iid"}, "partition: no client lacks both G and T in 1 draw"),
     (
       {"alpha": 1000.0, "max_draws": 5, "images_per_class": 100},

@@ -1,0 +1,53 @@
+"""How the server combines updates: options of an experiment whose server may defend itself."""
+
+import dataclasses
+from typing import Any
+
+from experiments.options import ConfigError, option
+
+MEANS = ("mean", "nonempty_mean", "examples_weighted_mean")
+"""Those that assume nothing, and defend nobody."""
+
+AGGREGATORS = (
+  *MEANS,
+  *("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping"),
+  *("coordinate_median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "bulyan"),
+)
+
+BOUNDED = ("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp")
+"""Those that need a `norm_bound`."""
+
+
+@dataclasses.dataclass
+class DefenceOptions:
+  """Options of the server; see `tff_attacks.learning.aggregation`."""
+
+  aggregator: str = option(
+    "mean",
+    "How the server combines updates; nonempty_mean leaves out clients without samples.",
+    choices=AGGREGATORS,
+  )
+  byzantine: int = option(
+    1, "How many clients of a round the server assumes to be malicious.", at_least=0
+  )
+  norm_bound: float | None = option(
+    None,
+    "Norm of an update above which norm_filter drops it and norm_clipping and dp clip it; the one "
+    "that adaptive_norm_clipping starts from; the radius of centered_clipping. Those need one: "
+    "metrics.csv of a run without attack says how long honest updates are.",
+    above=0,
+  )
+
+
+def check(config: Any, clients_per_round: int) -> None:
+  """Checks what can be checked without importing TensorFlow.
+
+  Raises:
+    ConfigError: If options contradict each other.
+  """
+  if config.byzantine > clients_per_round:
+    raise ConfigError(f"byzantine: only {clients_per_round} clients take part in a round")
+  if config.aggregator in BOUNDED and config.norm_bound is None:
+    raise ConfigError(f"norm_bound: aggregator={config.aggregator} needs one")
+  if config.norm_bound is not None and config.aggregator not in BOUNDED:
+    raise ConfigError(f"norm_bound: aggregator={config.aggregator} has none, leave it out")
