@@ -49,6 +49,12 @@ def test_bad_input_is_refused():
   assert "workers: give" in result.stderr
 
 
+def test_a_folder_of_data_that_is_not_there_is_a_problem(tmp_path):
+  (found,) = findings(doctor._data, data_dir=str(tmp_path / "nowhere"))
+  assert "nowhere is no folder" in found.text
+  assert found.advice
+
+
 def test_damaged_data_is_a_problem_and_missing_data_is_not(tmp_path):
   (tmp_path / "mnist.npz").write_bytes(b"nothing")
   size = {"x": [3, 28, 28], "y": [3]}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,27 @@ def test_says_that_it_had_not_converged(finished):
   assert len(pd.read_csv(folder / "convergence" / "metrics.csv")) == 6
   assert "After 6 rounds (its loss was still falling), 3 of 6 clients" in output
   assert summary["before_attack"]["test_accuracy"] > 0.3
+
+
+@pytest.mark.parametrize(
+  ("mta", "honest_sources", "said"),
+  [(0.9, True, "After 31 rounds, 3 of 6"),
+   (0.12, True, "After 31 rounds (it has learned next to nothing), 3 of 6"),
+   (0.9, False, "The model forgets the class by itself, too")],
+)  # fmt: skip
+def test_the_sentence(mta, honest_sources, said, monkeypatch):
+  observer = object.__new__(semi_targeted_run.Observer)
+  observer._config = config(honest_sources=honest_sources)
+  observer._setup = types.SimpleNamespace(adversaries=[0, 1, 2])
+  monkeypatch.setattr(semi_targeted_run.Observer, "_num_classes", 10)
+  summary = {
+    "rounds_before_attack": 31, "converged": True, "before_attack": {"ata": 0.09, "mta": mta},
+    "its_targets": {"2": 3}, "malicious_clients_in_all": 5, "best_ata": 0.03, "its_mta": 0.8,
+  }  # fmt: skip
+  sentence = observer.sentence(summary)
+  assert said in sentence
+  assert "2 called 3 (ATA) was 0.09 before and at most 0.03 then" in sentence
+  assert ("forgets" in sentence) != honest_sources
 
 
 @pytest.mark.slow

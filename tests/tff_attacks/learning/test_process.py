@@ -251,6 +251,16 @@ class TestRounds:
     server, cohort, _ = federation.process.next(server, clients[:2], DATA[:2])
     assert len(cohort) == 2
 
+  def test_an_aggregator_of_tff_can_be_given_as_it_is(self):
+    given = process.build_federation(
+      tiny.global_model,
+      tiny.training(),
+      attack_lib.honest(),
+      tff.aggregators.UnweightedMeanFactory(),
+    )
+    first, second = (run(one, *start(one), DATA, 1)[0].weights for one in (build(), given))
+    assert_equal(first, second)
+
   def test_initialize_gives_usable_weights(self):
     server = build().process.initialize()
     assert np.abs(server.weights.trainable[0]).max() > 0
