@@ -214,11 +214,10 @@ def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:
 
 def _aggregator(shapes: _Shapes) -> tff.aggregators.WeightedAggregationFactory:
   if shapes.privacy != "clients":
-    if shapes.aggregator in defence_options.MEANS:
-      return aggregation.build_aggregator(shapes.aggregator)
-    server = aggregation.Assumptions(
-      shapes.num_clients, shapes.byzantine, shapes.norm_bound or math.inf
-    )
+    server = None  # The means assume nothing.
+    if shapes.aggregator not in defence_options.MEANS:
+      bound = shapes.norm_bound or math.inf
+      server = aggregation.Assumptions(shapes.num_clients, shapes.byzantine, bound)
     return aggregation.build_aggregator(shapes.aggregator, server)
   kinds = {"fixed": clients.fixed_clipping, "adaptive": clients.adaptive_clipping}
   noisy_mean = kinds[shapes.clipping](

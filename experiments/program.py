@@ -340,8 +340,8 @@ def _check_arguments(config_class: type) -> None:
   known = {field.name: field for field in dataclasses.fields(config_class)}
   schema = OmegaConf.structured(config_class)
   parser = overrides_parser.OverridesParser.create()
-  for argument in sorted({"-m", "--multirun"} & set(sys.argv)):
-    raise options.ConfigError(f"{argument}: one run at a time; sweeps are scripts of their own")
+  if several := {"-m", "--multirun"} & set(sys.argv):
+    raise options.ConfigError(f"{min(several)}: one run at a time; sweeps are scripts of their own")
   for argument in sys.argv[1:]:
     name = argument.lstrip("-+~").partition("=")[0]
     if name in known and argument[0] in "-+~":

@@ -121,8 +121,7 @@ def _frequencies(runs: pd.DataFrame, published: pd.DataFrame) -> list[str]:
     )
   head = ("attack", "frequency", "targets", "seeds", "ATA, mean of the targets",
           "the same without attack", "MTA there", "ATA, best target", "max-ATA, best target",
-          "highest MTA",
-          "published ATA", "published highest MTA")  # fmt: skip
+          "highest MTA", "published ATA", "published highest MTA")  # fmt: skip
   return markdown(head, rows)
 
 

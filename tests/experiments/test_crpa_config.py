@@ -236,6 +236,7 @@ def test_the_worst_client_counts(attack):
   }  # fmt: skip
   setup = crpa_setup.prepare(config(**RECORDS, **changes))
   sizes = setup.split.table.sum(axis=1)
+  assert sizes.min() < sizes.max()
   assert sizes.argmin() == setup.split.adversary
   each = [
     accounting.epsilon(accounting.Mechanism(1.0, 1, n, 25), 60, 1e-5, "poisson") for n in sizes

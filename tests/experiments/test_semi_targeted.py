@@ -334,7 +334,7 @@ def test_accuracies_of_several_sources():
 def test_the_options_name_the_aggregators_that_there_are():
   """Options are read before TensorFlow is imported, and so have a copy."""
   assert set(semi_targeted_config.AGGREGATORS) == set(aggregation.NAMES)
-  assert set(defence_options.BOUNDED) == set(aggregation.BOUNDED)
+  assert defence_options.BOUNDED == aggregation.BOUNDED
 
 
 def test_who_is_compromised():

@@ -79,14 +79,15 @@ def table(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     found, true, fitted = _read(victims[0])
     if fitted:
       axes[attacks.index(attack), 0].set_ylabel(_label(attack) + " *", **_UPRIGHT)
-      note = "\n(*: sign, contrast and brightness fitted to the true images)"
+      note = "\n(*: sign, contrast and brightness\nfitted to the true images)"
     psnr = metrics.psnr_of_each(found, true)
     order = np.argsort(-psnr, kind="stable")[sorted({0, len(psnr) // 2})]
     both = common.grid(np.concatenate([true[order], found[order]]), columns=len(order))
     axis.imshow(both, cmap="gray", vmin=0, vmax=1)
     axis.set_xlabel(", ".join(f"{psnr[i]:.1f}" for i in order) + " dB", fontsize=8)
   figure.suptitle(
-    f"The best and the median reconstruction of a client, below the true images: PSNR{note}"
+    f"The best and the median reconstruction of a client,\nbelow the true images: PSNR{note}",
+    fontsize=9,
   )
   common.save(figure, folder / "images", "attacks_by_settings")
 
