@@ -50,6 +50,69 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
   ]
 
 
+def describe_dmgan(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
+  """The table of a client's GAN as lines of Markdown.
+
+  Args:
+    summary: A row a run, see `dmgan.row`.
+    agreement: Whether it is said if the paper found the same.
+  """
+  head = (
+    "setting", "clients", "data", "runs", "succeeded", "from round", "recognised", "of noise",
+    "correlation", "with others", "PSNR", "of a guess", "SSIM", "of a guess", "identified",
+    "of a guess", "accuracy", "the paper", "agreed",
+  )  # fmt: skip
+  rows = [
+    _dmgan_cell(setting, clients, dataset, runs, agreement)
+    for (setting, clients, dataset), runs in summary.groupby(
+      ["setting", "num_clients", "dataset"], sort=False
+    )
+  ]
+  return [
+    "# Reconstructions by a curious client",
+    "",
+    *markdown(head, rows),
+    "",
+    "Means over seeds, after the last round. Succeeded: runs whose images an independent "
+    "classifier recognises (40% or more) and whose mean correlates with that of the class by 0.2 "
+    "or more, and by more than with any other; from round: the first one after which that was so, "
+    "the median of the runs in which it ever was. Identified: share of images that are nearer to "
+    "the client's image they were matched with than to any other of the class. A guess is the "
+    "better one of a random image of the class and the mean image."
+    + (" Agreed: most runs succeeded where the paper recognises the class." if agreement else ""),
+  ]
+
+
+def _dmgan_cell(
+  setting: str, clients: int, dataset: str, runs: pd.DataFrame, agreement: bool
+) -> tuple[str, ...]:
+  finding, recognisable = _published("dmgan", setting)
+  agreed = "yes" if (runs["succeeded"].mean() > 0.5) == recognisable else "no"
+  mean = runs.select_dtypes("number").mean()
+  first = runs["first_round"].dropna()
+  return (
+    setting.replace("_", " "),
+    str(clients),
+    dataset,
+    str(len(runs)),
+    f"{runs['succeeded'].sum()} of {len(runs)}",
+    "" if first.empty else f"{first.median() + 1:g}",
+    f"{mean['recognised']:.0%}",
+    f"{mean['recognised_noise']:.0%}",
+    f"{mean['correlation']:.2f}",
+    f"{mean['other_correlation']:.2f}",
+    f"{mean['psnr']:.1f}",
+    f"{max(mean['guess_psnr'], mean['mean_psnr']):.1f}",
+    f"{mean['ssim']:.2f}",
+    f"{max(mean['guess_ssim'], mean['mean_ssim']):.2f}",
+    f"{mean['identified']:.0%}",
+    f"{max(mean['guess_identified'], mean['mean_identified']):.0%}",
+    f"{mean['test_accuracy']:.2f}",
+    finding,
+    agreed if agreement else "",
+  )
+
+
 def _grouped(summary: pd.DataFrame):
   return summary.groupby(["attack", "model", "setting", "partition"], sort=False)
 
@@ -94,15 +157,12 @@ def _failed_clients(runs: pd.DataFrame) -> str:
 
 def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
   """What the paper found there, and whether we did, too; empty where it says nothing."""
-  published = pd.read_csv(_REFERENCE).set_index(["attack", "setting"])
-  if (attack, setting) not in published.index:
-    return "", ""
-  theirs = published.loc[(attack, setting)]
+  finding, expected = _published(attack, setting)
   nulls = ["guess_psnr", "mean_psnr", "guess_identified", "mean_identified"]
   names = ["identified", "psnr", *nulls, "failed", "failed_victims", "victims"]
   runs = runs.reindex(columns=names).dropna(subset=["identified", "failed"], how="all")
-  if np.isnan(theirs["recognisable"]) or runs.empty:
-    return theirs["finding"], ""
+  if expected is None or runs.empty:
+    return finding, ""
   mean = runs.drop(columns="failed").astype(float).mean()
   identified = mean["identified"] * (1 - mean["failed_victims"] / mean["victims"])
   recognisable = (  # Not if all of them failed.
@@ -110,4 +170,13 @@ def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
     and identified >= _RECOVERED
     and identified >= max(mean["guess_identified"], mean["mean_identified"]) + _MORE
   )
-  return theirs["finding"], "yes" if recognisable == bool(theirs["recognisable"]) else "no"
+  return finding, "yes" if recognisable == expected else "no"
+
+
+def _published(attack: str, setting: str) -> tuple[str, bool | None]:
+  """The paper's words, and whether it recognises the images, if it says so."""
+  published = pd.read_csv(_REFERENCE).set_index(["attack", "setting"])
+  if (attack, setting) not in published.index:
+    return "", None
+  finding, recognisable = published.loc[(attack, setting), ["finding", "recognisable"]]
+  return finding, None if np.isnan(recognisable) else bool(recognisable)

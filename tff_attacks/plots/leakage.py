@@ -92,6 +92,32 @@ def table(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   common.save(figure, folder / "images", "attacks_by_settings")
 
 
+def dmgan(summary: pd.DataFrame, folder: pathlib.Path) -> None:
+  """What a client's GAN made of each setting and seed, beside real images of the class.
+
+  Args:
+    summary: A row a run, with its `setting` and `seed`.
+    folder: The sweep's results folder.
+  """
+  settings, seeds = (list(dict.fromkeys(summary[name])) for name in ("setting", "seed"))
+  figure, axes = plt.subplots(
+    len(settings), len(seeds) + 1, figsize=(3.2 + 1.6 * len(seeds), 0.8 + 1.6 * len(settings)),
+    squeeze=False, layout="constrained",
+  )  # fmt: skip
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[], frame_on=False)
+  for axis, name in zip(axes[:, 0], settings, strict=True):
+    axis.set_ylabel(_label(name), **_UPRIGHT)
+  for axis, name in zip(axes[0], [*(f"seed {seed}" for seed in seeds), "real"], strict=True):
+    axis.set_title(name, fontsize=10)
+  for run, setting, seed in summary[["run", "setting", "seed"]].itertuples(index=False):
+    row = settings.index(setting)
+    common.show(axes[row, seeds.index(seed)], folder / "runs" / run)
+    common.show(axes[row, -1], folder / "runs" / run, "real")
+  figure.suptitle("Images of the class that the client has never seen", fontsize=10)
+  common.save(figure, folder / "images", "settings")
+
+
 def _label(name: str) -> str:
   return name.replace("_", "\n")
 
