@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 # A file of tests per process; with one thread each, their TensorFlows do not fight for the cores.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --durations=60
 test test-slow: export TF_NUM_INTRAOP_THREADS := 1
 
 .PHONY: crpa test test-slow lint format lock

@@ -58,9 +58,9 @@ def describe_dmgan(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     agreement: Whether it is said if the paper found the same.
   """
   head = (
-    "setting", "clients", "data", "runs", "succeeded", "from round", "recognised", "of noise",
-    "correlation", "with others", "PSNR", "of a guess", "SSIM", "of a guess", "identified",
-    "of a guess", "accuracy", "the paper", "agreed",
+    "setting", "clients", "data", "runs", "succeeded", "from round", "in rounds", "recognised",
+    "of noise", "correlation", "with others", "PSNR", "of a guess", "SSIM", "of a guess",
+    "identified", "of a guess", "accuracy", "the paper", "agreed",
   )  # fmt: skip
   rows = [
     _dmgan_cell(setting, clients, dataset, runs, agreement)
@@ -76,9 +76,10 @@ def describe_dmgan(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "Means over seeds, after the last round. Succeeded: runs whose images an independent "
     "classifier recognises (40% or more) and whose mean correlates with that of the class by 0.2 "
     "or more, and by more than with any other; from round: the first one after which that was so, "
-    "the median of the runs in which it ever was. Identified: share of images that are nearer to "
-    "the client's image they were matched with than to any other of the class. A guess is the "
-    "better one of a random image of the class and the mean image."
+    "the median of the runs in which it ever was; in rounds: after how many it was so. Identified: "
+    "share of images that are nearer to the client's image they were matched with than to any "
+    "other of the class. A guess is the better one of a random image of the class and the mean "
+    "image."
     + (" Agreed: most runs succeeded where the paper recognises the class." if agreement else ""),
   ]
 
@@ -97,6 +98,7 @@ def _dmgan_cell(
     str(len(runs)),
     f"{runs['succeeded'].sum()} of {len(runs)}",
     "" if first.empty else f"{first.median() + 1:g}",
+    f"{mean['succeeded_rounds']:.0f} of {mean['judged']:.0f}",
     f"{mean['recognised']:.0%}",
     f"{mean['recognised_noise']:.0%}",
     f"{mean['correlation']:.2f}",

@@ -44,7 +44,8 @@ def test_bad_input_is_refused():
 def run_of(setting, succeeded, **values):
   base = {
     "setting": setting, "num_clients": 10, "dataset": "mnist", "succeeded": succeeded,
-    "first_round": 4.0 if succeeded else np.nan, "recognised": 0.7, "recognised_noise": 0.02,
+    "first_round": 4.0 if succeeded else np.nan, "succeeded_rounds": 20, "judged": 30,
+    "recognised": 0.7, "recognised_noise": 0.02,
     "correlation": 0.6, "other_correlation": 0.3, "psnr": 11.0, "guess_psnr": 9.0,
     "mean_psnr": 10.0, "ssim": 0.2, "guess_ssim": 0.1, "mean_ssim": 0.3, "identified": 0.01,
     "guess_identified": 0.02, "mean_identified": 0.0, "test_accuracy": 0.9,
@@ -63,8 +64,8 @@ def test_the_table_compares_with_the_papers_words():
   rows = [run_of("few_clients", True), run_of("few_clients", True, first_round=8.0)]
   rows += [run_of("few_clients", False), run_of("other_data", False, dataset="cifar10")]
   few, other = cells(rows)
-  assert few[:7] == ["few clients", "10", "mnist", "3", "2 of 3", "7", "70%"]
-  assert few[10:12] == ["11.0", "10.0"]
+  assert few[:8] == ["few clients", "10", "mnist", "3", "2 of 3", "7", "20 of 30", "70%"]
+  assert few[11:13] == ["11.0", "10.0"]
   assert (few[-1], other[-1]) == ("yes", "yes")
   assert (other[4], other[5]) == ("0 of 1", "")
   (missed,) = cells([run_of("few_clients", False)])
