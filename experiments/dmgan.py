@@ -83,7 +83,7 @@ def _options(config: DmganConfig, setting: str, seed: int) -> CRPAConfig:
 def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:
   """A finished run in `summary.csv`, see `sweep.run`."""
   del control
-  from tff_attacks.metrics import reconstruction
+  from tff_attacks.metrics import reconstruction  # SciPy takes a second to import.
 
   config = one.config
   summary = json.loads((folder / "summary.json").read_text())

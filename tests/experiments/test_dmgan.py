@@ -1,5 +1,7 @@
 """A client's GAN: the settings, the table, and the script as a user runs it."""
 
+import pathlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,6 +74,12 @@ def test_the_table_compares_with_the_papers_words():
   assert missed[-1] == "no"
   (unsaid,) = cells([run_of("few_clients", True)], agreement=False)
   assert unsaid[-1] == ""
+
+
+def test_the_committed_table_is_of_its_runs():
+  folder = pathlib.Path(dmgan.__file__).parent / "results" / "dmgan"
+  text = "\n".join(leakage_report.describe_dmgan(pd.read_csv(folder / "summary.csv")))
+  assert (folder / "table.md").read_text() == text + "\n"
 
 
 @pytest.fixture(scope="module")
