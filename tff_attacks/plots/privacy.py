@@ -135,17 +135,24 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
         label=_NAMES[kind],
       )  # fmt: skip
       for noise in gone.index[gone > 0]:
-        # A mean over the others alone; if there are none, it stands at the bottom.
-        at = (means["epsilon"][noise], np.nan_to_num(means[name][noise]))
-        axis.annotate(_of_runs(gone[noise], points.size()[noise]), at, fontsize=7)
+        text = _of_runs(gone[noise], points.size()[noise])
+        at = means["epsilon"][noise], means[name][noise]
+        if np.isnan(at[1]):
+          axis.annotate(
+            text, (at[0], 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=7
+          )
+        else:  # A mean over the others alone.
+          axis.annotate(
+            text, at, xytext=(0, -12), textcoords="offset points", ha="center", fontsize=7
+          )
       if name == study.AAA:
         axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
     for kind, style in (("none", "-"), ("sgd", "--")):
       free = attacked[attacked["setting"] == kind]
       if not free.empty:
         level = free[name].mean()
-        label = _NAMES[kind] + (" (diverged)" if np.isnan(level) else "")
-        axis.axhline(level, color="0.6", linestyle=style, label=label)
+        diverged = " (diverged)" if np.isnan(level) else ""
+        axis.axhline(level, color="0.6", linestyle=style, label=_NAMES[kind] + diverged)
     axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
   axes[1].plot([], [], "o", color="0.7", label="the same without any attack")
   axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -79,7 +79,8 @@ def test_images_draws_each_setting_above_real_ones(axes_of, tmp_path):
 
 
 def test_frontier_names_what_diverged(axes_of, tmp_path):
-  runs = summary(("none", "records"), (0.5, 2.0))
+  runs = summary(("none", "sgd", "records"), (0.5, 2.0))
+  runs.loc[runs["setting"] == "sgd", ["average_attack_accuracy", "mean_test_accuracy"]] = np.nan
   of_noise = runs.index[runs["noise_multiplier"] == 2.0]
   runs.loc[of_noise[:3], ["average_attack_accuracy", "mean_test_accuracy"]] = np.nan
   runs.loc[runs["noise_multiplier"] == 0.5, "average_attack_accuracy"] = np.nan
@@ -88,6 +89,8 @@ def test_frontier_names_what_diverged(axes_of, tmp_path):
   assert [[text.get_text() for text in axis.texts] for axis in axes[:2]] == [
     ["3 of 4 diverged"], ["diverged", "3 of 4 diverged"],
   ]  # fmt: skip
+  names = [text.get_text() for text in axes[1].get_legend().get_texts()]
+  assert "published optimizer (diverged)" in names
 
 
 def test_frontier_draws_accuracy_and_aaa_over_epsilon(axes_of, tmp_path):
@@ -98,4 +101,6 @@ def test_frontier_draws_accuracy_and_aaa_over_epsilon(axes_of, tmp_path):
   for axis, name in zip(axes, ("mean_test_accuracy", "average_attack_accuracy"), strict=False):
     expected = records.groupby("noise_multiplier")[name].mean()
     np.testing.assert_allclose(axis.lines[0].get_xydata(), np.c_[[20.0, 5.0], expected])
+  labels = [axis.get_ylabel() for axis in axes[:2]]
+  assert labels == ["test accuracy, mean of all rounds", "AAA"]
   Image.open(tmp_path / "images" / "frontier.png").verify()
