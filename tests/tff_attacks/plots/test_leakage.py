@@ -69,3 +69,19 @@ def test_the_table_shows_the_best_and_the_median_of_each_attack_and_setting(axes
   assert pixels.shape == (8, 8, 3)
   assert pixels[5, 1].tolist() == [0.25] * 3
   assert pixels[5, 5].tolist() == [0.5] * 3
+
+
+def test_a_clients_gan_by_setting_and_seed_beside_real_images(axes_of, folder):
+  rows = []
+  for setting, seed in [("few_clients", 0), ("few_clients", 1), ("other_data", 1)]:
+    run = f"{setting}-{seed}"
+    rows.append({"run": run, "setting": setting, "seed": seed})
+    (folder / "runs" / run).mkdir(parents=True)
+    images = {"generated": np.full([4, 2, 2, 1], seed), "real": np.full([4, 2, 2, 1], -1.0)}
+    np.savez(folder / "runs" / run / "reconstructions.npz", **images)
+  axes = axes_of(leakage.dmgan, pd.DataFrame(rows), folder)
+  assert [axis.get_title() for axis in axes[:3]] == ["seed 0", "seed 1", "real"]
+  assert [axis.get_ylabel() for axis in axes[::3]] == ["few\nclients", "other\ndata"]
+  # That of the second setting's first seed is still to come.
+  drawn = [axis.images[0].get_array()[1, 1].item() if axis.images else None for axis in axes]
+  assert drawn == [0.5, 1.0, 0.0, None, 1.0, 0.0]
