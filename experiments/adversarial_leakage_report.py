@@ -114,11 +114,10 @@ def _published(config, published: pd.DataFrame, row) -> str:
 def _trends(table: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
   """Whether the shares rise with the stack, as the paper finds."""
   lines = []
-  true = table[table["gradient"] == "true_label"]
+  true = table[table["gradient"] == "true_label"].sort_values("stack", kind="stable")
   for (variation, tensors), rows in true.groupby(["total_variation", "tensors"], sort=False):
     if len(rows) < 2:
       continue
-    rows = rows.sort_values("stack")
     first, last = rows["stack"].iloc[0], rows["stack"].iloc[-1]
     same = scores[
       (scores["gradient"] == "true_label")

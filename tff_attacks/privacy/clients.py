@@ -111,9 +111,9 @@ def _seed_sums(query: dp_query.DPQuery) -> list[noise.SeededSumQuery]:
   sums = []
   for name, part in vars(query).items():
     if type(part) is gaussian_query.GaussianSumQuery:
-      part = noise.SeededSumQuery(part._l2_norm_clip, part._stddev)
-      setattr(query, name, part)
-      sums.append(part)
+      seeded = noise.SeededSumQuery(part._l2_norm_clip, part._stddev)
+      setattr(query, name, seeded)
+      sums.append(seeded)
     elif isinstance(part, dp_query.DPQuery):
       sums += _seed_sums(part)
   return sums

@@ -88,9 +88,9 @@ def gradient(
     scales = clip_grads.compute_clip_weights(l2_norm_clip, tf.sqrt(tf.add_n(sqr_norms)))
     clipped = {}
     for (outputs, _, variables), g in zip(layers, output_gradients, strict=True):
-      g *= tf.reshape(scales, [-1] + [1] * (len(g.shape) - 1))
+      scaled = g * tf.reshape(scales, [-1] + [1] * (len(g.shape) - 1))
       for variable, value in zip(
-        variables, tape.gradient(outputs, variables, output_gradients=g), strict=True
+        variables, tape.gradient(outputs, variables, output_gradients=scaled), strict=True
       ):
         clipped[variable.ref()] = tf.convert_to_tensor(value)
     summed = [clipped[variable.ref()] for variable in model.trainable_variables]
