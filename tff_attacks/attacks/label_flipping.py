@@ -23,7 +23,7 @@ class Parameters(NamedTuple):
   Attributes:
     sources: bool `[classes]`, whose images get other labels.
     targets: int32 `[classes]`, the label for each source; an adversary that chooses its own
-      keeps it until it knows better.
+      keeps it until it knows better, and flips nothing while it is below 0.
     injection_rate: The share of relabelled images among those that it trains on, above 0; as
       many of its other images are drawn, or all of them if it has fewer.
     start_round: First round, from 0, in which the attack may start.
@@ -104,10 +104,8 @@ def label_flipping(
     )
 
   def attack_round(workspace, state, context, data, seed):
-    state = state._replace(
-      flips=tf.reduce_any(tf.gather(state.parameters.sources, data.labels)),
-      targets=choose_targets(workspace, state, context, data),
-    )
+    state = state._replace(targets=choose_targets(workspace, state, context, data))
+    state = state._replace(flips=tf.reduce_any(tf.gather(_flipped(state), data.labels)))
     return tf.cond(state.flips, lambda: (state, flip(data, state, seed)), lambda: (state, data))
 
   def poison_flipping(workspace, state, context, data, train, update, seed):
@@ -120,9 +118,14 @@ def label_flipping(
   return attack.ClientAttack(parameters, build, initialize, poison_data, poison_flipping)
 
 
+def _flipped(state: State) -> tf.Tensor:
+  """Which classes are sources with a target, bool `[classes]`."""
+  return state.parameters.sources & (state.targets >= 0)
+
+
 def flip(data: Images, state: State, seed: tf.Tensor) -> Images:
   """All images of the sources, relabelled, and as many others as the injection rate says."""
-  of_source = tf.gather(state.parameters.sources, data.labels)
+  of_source = tf.gather(_flipped(state), data.labels)
   flipped, others = tf.where(of_source)[:, 0], tf.where(~of_source)[:, 0]
   others = tf.random.experimental.stateless_shuffle(others, keras_state.fold_in(seed, 0))
   rate = state.parameters.injection_rate

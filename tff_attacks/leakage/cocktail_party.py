@@ -25,6 +25,7 @@ def cocktail_party(
   learning_rate: float = 1e-3,
   decorrelation: float = 1.47,
   total_variation: float = 3.1,
+  negentropy: float = 1.0,
 ) -> leakage.Reconstruct:
   """Builds CPA on a model that begins with a fully connected layer.
 
@@ -34,6 +35,7 @@ def cocktail_party(
     learning_rate: Of Adam.
     decorrelation: Weight of what keeps two images from being the same.
     total_variation: Weight of the smoothness prior.
+    negentropy: See `separate`.
 
   Returns:
     The attack. Brightness, contrast and sign of an image are not known: each is scaled to
@@ -57,7 +59,7 @@ def cocktail_party(
     kernel = leakage.mean_gradient(observation)[0]
     count = observation.num_samples
     sources, losses = separate(
-      kernel.T, count, smoothness, decorrelation, 12.4, steps, learning_rate, watch,
+      kernel.T, count, smoothness, decorrelation, 12.4, negentropy, steps, learning_rate, watch,
       lambda sources: _scaled(sources).reshape(count, *image_shape),
     )  # fmt: skip
     labels = np.full(count, leakage.UNKNOWN, np.int32)
@@ -73,12 +75,13 @@ def separate(
   prior: Callable[[tf.Tensor], tf.Tensor],
   decorrelation: float,
   temperature: float,
+  negentropy: float,
   steps: int,
   learning_rate: float,
   watch: search.Watch,
   show: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Independent component analysis with a prior: the most non-Gaussian sources.
+  """Independent component analysis with a prior: the most sub-Gaussian sources.
 
   Args:
     mixtures: float `[units, size]`.
@@ -86,6 +89,8 @@ def separate(
     prior: Sources `[count, size]` -> what they cost.
     decorrelation: Weight of the similarity between sources.
     temperature: See `similarity`.
+    negentropy: Weight of the square of the mean log cosh (Eq. 23), which is the larger the less a
+      source peaks. The source's code computes it and then sets it to 0.
     steps: Of Adam.
     learning_rate: Of Adam.
     watch: See `search.Watch`.
@@ -115,8 +120,9 @@ def separate(
 
   def loss_fn(values):
     (matrix,) = values
-    negentropy = tf.reduce_mean(tf.reduce_mean(_log_cosh(rows(matrix) @ centred), axis=1) ** 2)
-    return decorrelation * similarity(matrix, temperature) + prior(unmix(matrix)) - negentropy
+    contrast = tf.reduce_mean(tf.reduce_mean(_log_cosh(rows(matrix) @ centred), axis=1) ** 2)
+    loss = decorrelation * similarity(matrix, temperature) + prior(unmix(matrix))
+    return loss - negentropy * contrast
 
   (matrix,), losses = search.descend(
     loss_fn,

@@ -65,12 +65,13 @@ def dlf(
         for epoch in range(epochs)
         for batch in functional.batches(images[epoch], soft_labels, observation.batch_size)
       ]
+      sought = len(batches)
       batches *= observation.epochs // epochs
       found = functional.simulate(model, batches, observation.learning_rate)
       pairs = zip(layer_weights, found, target, strict=True)
       distance = tf.add_n([w * tf.reduce_sum((f - t) ** 2) for w, f, t in pairs])
-      # Of the sums over the steps, as published, for a batch of an epoch.
-      loss = difference * distance * len(batches) * observation.epochs
+      # Of the sums over the steps, as published, for a batch of images that are sought.
+      loss = difference * distance * len(batches) ** 2 / sought
       flat = tf.reshape(images, [-1, *images.shape[2:]])
       outside = (images - tf.clip_by_value(images, -1, 1)) / 2
       loss += total_variation * roughness(flat)
@@ -104,15 +105,15 @@ def roughness(images: tf.Tensor) -> tf.Tensor:
 
 
 def embedding(channels: int, rng: np.random.Generator) -> tf.Tensor:
-  """The kernel of a random convolution."""
-  limit = (9 * channels) ** -0.5
-  return tf.constant(rng.uniform(-limit, limit, [3, 3, channels, _FILTERS]), tf.float32)
+  """The kernel of a random convolution, its outputs about as large as its inputs."""
+  kernel = rng.standard_normal([3, 3, channels, _FILTERS]) * (9 * channels) ** -0.5
+  return tf.constant(kernel, tf.float32)
 
 
 def order_distance(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   """Mean squared difference between two epochs of the largest features over their images."""
   epochs, count = images.shape[:2]
-  features = tf.nn.conv2d(tf.reshape(images, [-1, *images.shape[2:]]), kernel, 1, "VALID")
+  features = tf.nn.conv2d(tf.reshape(images, [-1, *images.shape[2:]]), kernel, 1, "SAME")
   largest = tf.reduce_max(tf.reshape(features, [epochs, count, *features.shape[1:]]), axis=1)
   return tf.reduce_mean((largest[:, tf.newaxis] - largest) ** 2)
 

@@ -20,9 +20,10 @@ def feature_inversion(
   decorrelation: float = 5.3,
   sparseness: float = 5.0,
   one_sign: float = 0.13,
-  inversion_steps: int = 1000,
+  inversion_steps: int = 25_000,
   inversion_learning_rate: float = 0.1,
   total_variation: float = 0.1,
+  negentropy: float = 1.0,
 ) -> leakage.Reconstruct:
   """Builds CPA on the features of a model.
 
@@ -34,8 +35,9 @@ def feature_inversion(
     sparseness: Weight of the features' mean absolute value.
     one_sign: Weight of the smaller norm of their positive and their negative entries.
     inversion_steps: Of Adam, to find the images.
-    inversion_learning_rate: Of this Adam.
+    inversion_learning_rate: Of this Adam; in the source it falls to 0 as a cosine.
     total_variation: Weight of the images' smoothness prior.
+    negentropy: See `cocktail_party.separate`.
 
   Returns:
     The attack. Labels are unknown. It raises a `ValueError` for a model without a fully
@@ -58,8 +60,9 @@ def feature_inversion(
     start = np.random.default_rng(seed).standard_normal([count, *model.input_shape[1:]])
     nothing = np.clip(start, -1, 1).astype(np.float32)  # While there are only features.
     features, losses = cocktail_party.separate(
-      kernel.T, count, prior, decorrelation, 7.7, steps, learning_rate, watch, lambda _: nothing
-    )
+      kernel.T, count, prior, decorrelation, 7.7, negentropy, steps, learning_rate, watch,
+      lambda _: nothing,
+    )  # fmt: skip
     features_of = tf.keras.Model(model.inputs, dense.input)
     wanted = tf.math.l2_normalize(tf.abs(features), axis=1)
 

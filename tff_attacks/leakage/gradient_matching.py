@@ -94,10 +94,11 @@ def inverting_gradients(
   Args:
     model_fn: Builds the global model.
     infer_labels: A method of `labels`; None looks for the labels together with the images.
-    steps: Of Adam.
+    steps: Of Adam; the source's script takes 24,000.
     learning_rate: Of Adam at first, see `search.three_drops`; images are moved by the signs of
       their gradients.
-    total_variation: Weight of the smoothness prior.
+    total_variation: Weight of the smoothness prior. The source's script has 1e-4, its notebooks
+      1e-6 (small networks, untrained ones) to 0.1 (trained ResNets).
     unroll: Whether the client's local steps are simulated, with its images in an order that is
       a guess; if not, the mean gradient is taken for that of one batch.
     box: Whether images stay within [-1, 1]; if not, those that are found may leave it, too.

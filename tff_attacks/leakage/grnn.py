@@ -1,5 +1,8 @@
 """GRNN: images and labels as outputs of a network that is trained on the gradient's difference.
 
+Other than in the source's code, the smoothness prior takes absolute differences of pixels in
+[-1, 1] (there twice their squares, of pixels in [0, 1], at the same weight), and RMSprop's epsilon
+is that of Keras.
 Source: https://arxiv.org/abs/2105.00529, and Algorithm 4 of "Privacy attack in federated learning
 is not easy".
 """

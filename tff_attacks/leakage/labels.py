@@ -120,7 +120,8 @@ def rlu(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarra
   """Counts from the outputs that the server's own images of each class have (Eqs. 13 to 16).
 
   Their logits are taken for Gaussian. Over several steps they are interpolated from the global to
-  the client's weights, both of which the server has, rather than followed by Eq. 18.
+  the client's weights, both of which the server has, rather than followed by Eq. 18. Eq. 15 is
+  solved without its constraint, the solution then projected to counts.
 
   Source: https://arxiv.org/abs/2405.00955. (The off-diagonal of the paper's H is transposed.)
 

@@ -79,7 +79,8 @@ def krum(multi: bool = False) -> Rule:
   """The update, or the mean of n - f updates (`multi`), with the lowest scores.
 
   The score of an update is the sum of its n - f - 2 smallest squared distances to others
-  (https://arxiv.org/abs/1703.02757).
+  (https://arxiv.org/abs/1703.02757, which leaves open how many `multi` keeps; its guarantee, for
+  n >= 2f + 3, is that of the single one).
   """
 
   def aggregate(updates, byzantine, last):
@@ -141,7 +142,8 @@ def geometric_median(steps: int = 100, smoothing: float = 1e-6) -> Rule:
 def centered_clipping(radius: float, steps: int = 3) -> Rule:
   """Moves the last aggregate by the mean of the clipped differences to it.
 
-  Source: https://arxiv.org/abs/2012.10333.
+  Source: https://arxiv.org/abs/2012.10333, whose guarantee is for clients that send momenta; here
+  they send updates.
 
   Args:
     radius: Norm to which a difference is clipped.

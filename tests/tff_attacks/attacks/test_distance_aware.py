@@ -206,3 +206,15 @@ def test_equals_train_and_scale_with_the_target_that_it_chooses(full_knowledge, 
     assert np.asarray(clients[0].attack.targets)[0].tolist() == [0, 2, 2]
     results.append(server.weights)
   tf.nest.map_structure(np.testing.assert_array_equal, *results)
+
+
+def test_whoever_holds_sources_alone_knows_no_target_and_flips_nothing():
+  """With full knowledge: the means of other classes are not to be had."""
+  sources, targets = label_flipping.one_target(3, [1], -1)
+  parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
+  own = bright_images().take(np.array([1, 4, 7, 10]))
+  made = distance_aware.distance_aware(parameters, full_knowledge=True, from_logits=True)
+  state, data = poison(made, own, weights=WEIGHTS, model_fn=brightness_model)
+  assert not state.flips
+  assert state.targets.numpy().tolist() == [0, -1, 2]
+  np.testing.assert_array_equal(data.labels, own.labels)

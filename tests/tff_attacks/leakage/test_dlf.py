@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from models import leakage as models
 from tests.tff_attacks.leakage.observed import CLASSES, observe, observe_training, pictures
+from tff_attacks import keras_state
 from tff_attacks.leakage import dlf, labels, leakage
 from tff_attacks.metrics import leakage as metrics
 
@@ -93,6 +94,41 @@ def test_smoothness_helps_on_its_own_cnn(seed):
     for weight in (2e-4, 0.0)
   )
   assert smooth > rough + 1
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_the_first_loss_is_that_of_the_source(copies):
+  """Sums over the steps, compared, over the number of batches that are sought."""
+  data, epochs, steps = pictures(0, 4, 16), 3, 6
+  observation = observe_training(mlp, data, 0, 2, epochs, learning_rate=0.02)
+  weights = dict.fromkeys(("total_variation", "clipping", "order_invariance"), 0.0)
+  attack = dlf.dlf(mlp, given(data), steps=1, copies=copies, **weights)
+  found = attack(observation, 0)
+  rng = np.random.default_rng(0)
+  labels_ = labels.in_no_order(given(data)(None, None, 0), rng)
+  start = rng.standard_normal([epochs if copies else 1, 4, 16, 16, 3])
+  model = mlp()
+  keras_state.assign(model, observation.weights)
+  optimizer = tf.keras.optimizers.SGD(observation.learning_rate)
+  for step in range(steps):
+    epoch, batch = divmod(step, 2)
+    images = start[epoch if copies else 0, 2 * batch : 2 * batch + 2]
+    with tf.GradientTape() as tape:
+      losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels_[2 * batch : 2 * batch + 2], model(images)
+      )
+      loss = tf.reduce_mean(losses)
+    variables = model.trainable_variables
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+  moved = [
+    (before - after.numpy()) / observation.learning_rate
+    for before, after in zip(observation.weights.trainable, variables, strict=True)
+  ]
+  true = [steps * mean for mean in leakage.mean_gradient(observation)]
+  layer = np.exp([0, 0, -1, -1])
+  squares = [((m - t) ** 2).sum() for m, t in zip(moved, true, strict=True)]
+  expected = 2.0 * (layer * squares).sum() / (steps if copies else 2)
+  assert found.losses[0] == pytest.approx(expected, rel=1e-3)
 
 
 def test_copies_of_the_epochs_are_merged():
