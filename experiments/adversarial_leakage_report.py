@@ -140,6 +140,8 @@ def _variants(scores: pd.DataFrame) -> list[str]:
   for stack, rows in true.groupby("stack", sort=False):
     by = ["total_variation", "tensors"]
     shares = (rows.pivot(index="image", columns=by, values="hits") / stack).dropna()
+    if shares.empty:  # No image has all of them yet.
+      continue
     first, *others = rows[by].drop_duplicates().itertuples(index=False, name=None)
     for other in others:
       p = significance.paired_p_value(shares[other].to_numpy(), shares[first].to_numpy())
@@ -162,7 +164,7 @@ def _said(p: float) -> str:
 
 def _control(scores: pd.DataFrame) -> list[str]:
   """The shares with the true label's gradient beside those with a wrong one's, same images."""
-  lines, above, below, settings, fewest = [], 0, 0, 0, np.inf
+  lines, above, below, settings = [], 0, 0, 0
   for (stack, variation, tensors), rows in scores.groupby(metrics.SETTING, sort=False):
     pairs = rows.pivot(index="image", columns="gradient", values=["hits", "true_hits"])
     pairs = pairs.dropna() / stack
@@ -170,21 +172,23 @@ def _control(scores: pd.DataFrame) -> list[str]:
       continue
     true, wrong = pairs["hits", "true_label"], pairs["hits", "wrong_label"]
     by_image = pairs["true_hits", "wrong_label"]
-    settings, fewest = settings + 1, min(fewest, len(pairs))
+    least = 2 / 2 ** len(pairs)
     p, p_image = (
       significance.paired_p_value(true.to_numpy(), other.to_numpy()) for other in (wrong, by_image)
     )
-    above += true.mean() > wrong.mean() and p < _LEVEL
-    below += true.mean() < wrong.mean() and p < _LEVEL
     lines.append(
       f"- Stack {stack} (TV {variation:g}, {tensors}): the true label's gradient is called by that "
       f"label in {true.mean():.0%}, a wrong label's by that wrong label in {wrong.mean():.0%}"
       f"{_said(p)}, and by the true label in {by_image.mean():.0%}{_said(p_image)}."
     )
+    if least >= _LEVEL:
+      lines[-1] += f" {len(pairs)} images are too few to tell: p cannot be below {least:g}."
+      continue
+    settings += 1
+    above += true.mean() > wrong.mean() and p < _LEVEL
+    below += true.mean() < wrong.mean() and p < _LEVEL
   if not settings:
-    return []
-  if (least := 2 / 2**fewest) >= _LEVEL:
-    return [*lines, f"- {fewest} images are too few to tell: p cannot be below {least:g}."]
+    return lines
   return [
     *lines,
     f"- The true label is reached more often than a wrong one, drawn at random (p < {_LEVEL:g}), "

@@ -151,7 +151,7 @@ def _calls_of_noise(config, model: tf.keras.Model, setup: Setup) -> np.ndarray:
   noise = np.random.default_rng(config.seed).standard_normal(shape).astype(np.float32)
   noise = noise * setup.std + setup.mean
   calls = classify(model, np.clip(noise, -1, 1) if config.box else noise)
-  return np.bincount(calls, minlength=setup.dataset.num_classes) / _NOISE
+  return np.bincount(calls[calls >= 0], minlength=setup.dataset.num_classes) / _NOISE
 
 
 def _label(config, attempt: Attempt, dataset: Dataset, called: int) -> int:

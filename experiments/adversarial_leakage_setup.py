@@ -111,8 +111,9 @@ def train(
 
 
 def classify(model: tf.keras.Model, images: np.ndarray) -> np.ndarray:
-  """Classes int `[n]` of images."""
-  return model.predict(images, _BATCH, verbose=0).argmax(axis=1)
+  """Classes int `[n]` of images, -1 where the outputs are no numbers."""
+  outputs = model.predict(images, _BATCH, verbose=0)
+  return np.where(np.isfinite(outputs).all(axis=1), outputs.argmax(axis=1), -1)
 
 
 def _trained_in(config, name: str) -> pathlib.Path | None:

@@ -39,7 +39,8 @@ def class_matters(summary: pd.DataFrame) -> Claim:
   """AAA differs between pairs by more than between seeds."""
   text = "the choice of classes matters"
   attacked = summary[summary["attack"] == "crpa"]
-  values = attacked.pivot_table(index=study.PAIR, columns="seed", values=study.AAA).dropna()
+  values = attacked.pivot_table(index=study.PAIR, columns="seed", values=study.AAA)
+  values = values.loc[:, values.notna().mean() > 0.5].dropna()  # A seed may have just begun.
   if values.shape[1] < 2 or len(values) < 3:
     return Claim(text, None, "needs at least three pairs with two seeds each")
   p_value = stats.f_oneway(*values.to_numpy()).pvalue
@@ -79,17 +80,15 @@ def balance(summary: pd.DataFrame) -> list[Claim]:
     "but not the reconstruction",
   )
   attacked = summary[summary["attack"] == "crpa"]
-  means = attacked.pivot_table(
-    index=study.PAIR,
-    columns="alpha",
-    values=[study.AAA, "no_attack", "correlation", "recognised"],
-  )
+  means = attacked.groupby([*study.PAIR, "alpha"]).mean(numeric_only=True).unstack("alpha")
   alphas = sorted(attacked["alpha"].unique())
-  ends = means.loc[:, (slice(None), [alphas[0], alphas[-1]])].dropna()
-  if len(alphas) < 2 or ends.empty:
+  ends = [(study.AAA, alpha) for alpha in (alphas[:1] + alphas[-1:])]
+  measured = means.dropna(subset=ends) if alphas else means
+  if len(alphas) < 2 or measured.empty:
     return [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
-  pair = ends[study.AAA, alphas[0]].idxmax()
-  skewed, balanced = (ends.loc[pair].xs(alpha, level="alpha") for alpha in (alphas[0], alphas[-1]))
+  pair = measured[ends[0]].idxmax()
+  skewed, balanced = (measured.loc[pair].xs(alpha, level="alpha") for _, alpha in ends)
+  likeness = pd.Series([one["correlation"] for one in (skewed, balanced)])
   between = f"{study.pair_name(pair)}, from alpha = {alphas[0]:g} to {alphas[-1]:g}"
 
   def change(name, form):
@@ -103,7 +102,7 @@ def balance(summary: pd.DataFrame) -> list[Claim]:
     ),
     Claim(
       keeps,
-      bool(balanced["correlation"] >= skewed["correlation"]),
+      None if likeness.isna().any() else bool(likeness[1] >= likeness[0]),
       f"{between}: correlation {change('correlation', '.2f')}, recognised "
       f"{change('recognised', '.0%')}",
     ),
@@ -142,12 +141,16 @@ def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
 def _stops_poisoning(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
   text = f"{kind} stops the poisoning (it adds less than {_CLEAR} to AAA)"
   cells = {name: _of_cells(runs["added"]) for name, runs in levels.items()}
-  free = cells.get("without privacy", pd.Series(dtype=float))
+  if "without privacy" not in cells:
+    return Claim(text, None, "needs runs without privacy")
+  free = cells["without privacy"]
   poisoned = free.index[free >= _CLEAR]
   left = cells["with it"].reindex(poisoned).dropna()
   diverged = _diverged(levels["with it"])
   if left.empty:
-    return Claim(text, None, f"nothing is added without privacy, or all runs diverged{diverged}")
+    return Claim(
+      text, None, f"nothing is added without privacy, or runs are missing or diverged{diverged}"
+    )
   means = ", ".join(
     f"{name} {values.reindex(left.index).mean():.3f}" for name, values in cells.items()
   )

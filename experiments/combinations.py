@@ -33,12 +33,16 @@ def report(config: CombinationsConfig, folder: pathlib.Path) -> None:
   study.combinations(summary, folder / "images")
   study.histogram(summary, folder / "images")
   study.rounds(summary, folder)
-  aaa = study.by_pair(summary)[study.AAA]
+  means = study.by_pair(summary).dropna(subset=study.AAA)
+  if means.empty:
+    print("All attacked runs diverged.")
+    return
+  aaa = means[study.AAA]
   print(
     f"AAA over {len(aaa)} pairs: mean {aaa.mean():.2f}, standard deviation {aaa.std():.2f}, from "
     f"{aaa.min():.2f} ({study.pair_name(aaa.idxmin())}) to {aaa.max():.2f} "
     f"({study.pair_name(aaa.idxmax())}); without attack "
-    f"{study.by_pair(summary)['no_attack'].mean():.2f}. Above 0.2: {(aaa > 0.2).mean():.0%}."
+    f"{means['no_attack'].mean():.2f}. Above 0.2: {(aaa > 0.2).mean():.0%}."
   )
 
 

@@ -305,8 +305,9 @@ def injection_parameters(
     label = config.reconstruct
     if config.attack == "other_class":
       own = split.table[split.adversary]
-      others = [c for c in np.argsort(own) if c not in (config.reconstruct, config.poison)]
-      label = others[0]
+      # Stable: of several that it holds least of, the first, on any processor.
+      order = np.argsort(own, kind="stable")
+      label = next(c for c in order if c not in (config.reconstruct, config.poison))
     candidates = np.flatnonzero(train.labels == label)
     if candidates.size < count:
       raise ValueError(f"poison_images: {count}, but class {label} has {candidates.size} images")

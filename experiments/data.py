@@ -49,9 +49,10 @@ def sources(config: Any) -> tuple[str, ...]:
 
 @options.bad_input()
 def check(config: Any) -> None:
-  """Checks that the data that `dataset` and `data_dir` name is there.
+  """Checks that the data that `dataset` and `data_dir` name is there, with so many test images.
 
   Raises:
     ConfigError: If it is not.
   """
-  load(config.dataset, config.data_dir, 0, getattr(config, "image_size", 0))
+  sizes = (getattr(config, name, 0) for name in ("test_images", "image_size"))
+  load(config.dataset, config.data_dir, *sizes)

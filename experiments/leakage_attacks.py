@@ -63,6 +63,8 @@ def settings(config: LeakageConfig) -> dict[str, Any]:
   }
   found = dict(ATTACKS[config.attack].quick) if config.search == "quick" else {}
   if config.steps is not None:
+    if not set(_STEPS) & set(own):
+      raise ValueError(f"steps: {config.attack} has none")
     found |= {name: config.steps for name in _STEPS if name in own}
   allowed = [name for name in own if name not in _STEPS]
   for setting in config.attack_options:
@@ -131,7 +133,11 @@ def build(
     keywords["generator_fn"]()
   reconstruct = attack(model_fn, **keywords)
   if config.attack in _MIXTURES:
-    units = feature_inversion.first_dense(model).units
-    if units < count:
-      raise ValueError(f"images: {units} units cannot tell {count} apart, give images={units}")
+    dense = feature_inversion.first_dense(model)
+    most = min(dense.units, dense.input_shape[-1])
+    if most < count:
+      raise ValueError(
+        f"images: {dense.units} units of {dense.input_shape[-1]} features cannot tell {count} "
+        f"apart, give images={most}"
+      )
   return reconstruct

@@ -254,8 +254,9 @@ def open_results(config: Any, name: str, resuming: bool) -> Iterator[Any]:
 
   results = results_lib.Results(config.output_dir) if resuming else create_results(config, name)
   with locked(results.folder):
-    if not results.images.exists():  # The folder held a config alone, to be run anew.
-      results.images.mkdir()
+    # The folder held a config alone, to be run anew, or it was not yet complete.
+    results.images.mkdir(exist_ok=True)
+    if not (results.folder / EXPERIMENT).exists():
       files.write_text(results.folder / EXPERIMENT, name)
     yield results
 

@@ -143,12 +143,15 @@ def _combinations(summary: pd.DataFrame) -> list[str]:
   added = ours - no_attack
   spoiled = np.array([pair[1] == 0 or pair in _SPOILED for pair in ours.index])
   rows = []
-  for name, values in (
+  for name, all_values in (
     ("ours", ours),
     ("published", theirs[theirs.index.isin(ours.index)]),
     ("ours without attack", no_attack),
     ("what the attack adds", added),
   ):
+    values = all_values.dropna()
+    if values.empty:  # All runs diverged.
+      continue
     reverse = study.agreement(values, values.swaplevel()).spearman
     rows.append(
       (
@@ -255,9 +258,9 @@ def _controls(summary: pd.DataFrame) -> list[str]:
     "",
     *_differences(summary),
     "",
-    "Means over pairs and seeds, of runs that differ in the poison images alone; p: two-sided "
-    "sign-flip test over these runs, as if they were independent. They share federations, and so "
-    "are not quite.",
+    "Means over pairs and seeds; differences of runs that differ in the poison images alone; p: "
+    "two-sided sign-flip test over these runs, as if they were independent. They share "
+    "federations, and so are not quite.",
     "",
   ]
 
@@ -266,21 +269,27 @@ def _differences(summary: pd.DataFrame) -> list[str]:
   """What each attack adds to none, and CRPA to each."""
   runs = summary[summary["attack"] != "none"]
   by = [*plots.PAIR, "seed"]
-  aaa = runs.pivot_table(index=by, columns="attack", values=plots.AAA)
+  aaa = runs.groupby([*by, "attack"])[plots.AAA].mean().unstack("attack")
   aaa["no attack"] = runs.groupby(by)["no_attack"].first()
-  aaa = aaa.dropna().sort_index(axis=1, key=aaa.mean().get)
+  aaa = aaa.sort_index(axis=1, key=aaa.mean().get)
 
   def difference(more, less):
-    if more == less:
+    both = aaa.reindex(columns=[more, less]).dropna()  # Runs may be missing, or have diverged.
+    if more == less or both.empty:
       return ""
-    p_value = significance.paired_p_value(aaa[more].to_numpy(), aaa[less].to_numpy())
-    return f"{(aaa[more] - aaa[less]).mean():.3f} (p = {p_value:.3f})"
+    p_value = significance.paired_p_value(both[more].to_numpy(), both[less].to_numpy())
+    told = "" if np.isnan(p_value) else f" (p = {p_value:.3f})"  # One pair tells nothing.
+    return f"{(both[more] - both[less]).mean():.3f}{told}"
 
   rows = [
-    (name, f"{mean:.3f}", difference(name, "no attack"), difference("crpa", name))
-    for name, mean in aaa.mean().items()
+    (name, f"{values.mean():.3f}", difference(name, "no attack"), difference("crpa", name))
+    for name, values in aaa.items()
   ]
-  return markdown(("poison images", "AAA", "above no attack", "CRPA above it"), rows)
+  lines = markdown(("poison images", "AAA", "above no attack", "CRPA above it"), rows)
+  counts = aaa.count()
+  if counts.nunique() > 1:
+    lines += ["", "Not all runs are there: " + ", ".join(f"{n} {c}" for n, c in counts.items())]
+  return lines
 
 
 def _markdown(table: pd.DataFrame) -> list[str]:

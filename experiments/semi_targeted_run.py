@@ -45,20 +45,21 @@ def run(
     start.resumed(federation.initial_client(config.seed, index, parameters.get(index)), index)
     for index in range(config.num_clients)
   ]
+  # Shuffles and cohorts go on from where convergence ends at the latest.
+  first = max(config.converge_rounds, start.rounds)
   # Other noise than before; an adaptive norm, or a centre, starts anew with the attack.
   server = federation.initial_server(start.weights, config.seed + 2**32)
   return federated_run.run(
     "semi_targeted",
     config,
     federation.process,
-    # Shuffles and cohorts go on from where convergence ends at the latest.
-    server._replace(round=np.int32(config.converge_rounds)),
+    server._replace(round=np.int32(first)),
     clients,
     setup.attack_data,
     runtime,
     Observer(config, setup, results, start),
     results,
-    lambda round_number: setup.sample(config.converge_rounds + round_number),
+    lambda round_number: setup.sample(first + round_number),
   )
 
 
@@ -235,7 +236,7 @@ class Observer:
       return f"{start} and {config.rounds} more, test accuracy was {summary['test_accuracy']:.2f}."
     names = ", ".join(f"{g} called {t}" for g, t in summary["its_targets"].items())
     if NO_TARGET in summary["its_targets"].values():
-      return f"{start}, no compromised client was drawn that holds a source class."
+      return f"{start}, no compromised client was drawn that could choose a target."
     forgotten = "" if config.honest_sources else (
       " The model forgets the class by itself, too, as no honest client holds it any more: see "
       "attack=none."

@@ -265,8 +265,12 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
   except (ValueError, KeyError) as error:
     raise ValueError(f"start_from: {folder / CONVERGED} cannot be read: {error}") from error
   program.check_start(
-    config, ("dataset", "num_clients", "samples_per_client", "seed", "keep_optimizer_state")
-  )
+    config,
+    (
+      "dataset", "num_clients", "samples_per_client", "seed", "keep_optimizer_state", "model",
+      "clients_per_round", "batch_size", "local_epochs", "learning_rate",
+    ),
+  )  # fmt: skip
   shapes = [
     [w.shape for w in tf.nest.flatten(weights)]
     for weights in (start.weights, keras_state.initial_weights(model_fn, 0))

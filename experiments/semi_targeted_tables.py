@@ -57,6 +57,12 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
     cells[dataset] = own.join(_published(dataset, sources), rsuffix="_published")
   by_cell = pd.concat(cells).groupby(level=[1, 2], sort=False)
   means = by_cell.mean()
+
+  def ratio(column, frequency, attack, other):
+    both = pd.concat(cells)[column].unstack([1, 2])[[(attack, frequency), (other, frequency)]]
+    one, over = both.dropna().mean()  # Of the same data sets.
+    return f"{one / over:.2f}" if over > 0 else ""
+
   rows = [
     (
       *_name(cell), len(some), _spread(some["ata"]), f"{one['no_attack']:.3f}",
@@ -69,8 +75,7 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
   ratios = [
     (
       *_name((attack, frequency)), other.replace("_", " "),
-      *(f"{means[name][attack, frequency] / means[name][other, frequency]:.2f}"
-        for name in ("ata", "ata_published")),
+      *(ratio(column, frequency, attack, other) for column in ("ata", "ata_published")),
     )
     for attack, frequency in means.index
     for other in _OTHERS
@@ -192,7 +197,7 @@ def chosen_and_best(runs: pd.DataFrame) -> pd.DataFrame:
     Columns attack, frequency, seed, choices (target -> how often), best, agreed (share of the
     choices that are the best target), rank (their mean rank among the targets, 1 is the best),
     lost (ATA of the best target - mean ATA of the choices, both of train-and-scale). The last two
-    leave out choices that train-and-scale did not try; without a choice all three are not numbers.
+    are not numbers if train-and-scale did not try every choice, all three not without a choice.
     Empty if that cannot be told.
   """
   fixed = runs[runs["attack"] == "train_and_scale"]
@@ -204,8 +209,9 @@ def chosen_and_best(runs: pd.DataFrame) -> pd.DataFrame:
       continue
     ata = same.set_index(same["target"].astype(int))["best_ata"]
     choices = {int(target): count for target, count in by_source[0].items()}
+    tried = bool(choices) and set(choices) <= set(ata.index)
     shares = pd.Series(choices, dtype=float).reindex(ata.index, fill_value=0.0)
-    shares /= shares.sum() or float("nan")
+    shares /= shares.sum() if tried else float("nan")
     rows.append(
       {name: one[name] for name in (*_CELL, "seed")}
       | {
@@ -280,6 +286,7 @@ def _number(value: float) -> str:
 
 
 def _spread(values: pd.Series, digits: int = 3) -> str:
+  values = values.dropna()
   if values.empty:
     return ""
   if len(values) < 2:

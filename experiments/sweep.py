@@ -140,9 +140,11 @@ def run(
     if not failures.empty:
       print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
       print(f"Try them again with resume={folder}")
-    if not summary.empty and (summary["attack"] != "none").any():
-      report(config, folder)
-    print(f"Report: {html.write(folder)}")
+    try:
+      if not summary.empty and (summary["attack"] != "none").any():
+        report(config, folder)
+    finally:
+      print(f"Report: {html.write(folder)}")
     return 0 if failures.empty else 1
 
 

@@ -96,6 +96,9 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
 
   Returns:
     The runs, those without attack first.
+
+  Raises:
+    ConfigError: If a cell is there twice.
   """
   runs: dict[str, Run] = {}
   controls: dict[str, Run] = {}
@@ -119,6 +122,8 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
       control = _name("none", control_names)
       controls.setdefault(control, Run(control, "none", nothing, obeyed, control))
       name = _name(attack, names)
+      if name in runs:
+        raise ConfigError(f"a value is named twice: {name} would be run twice")
       runs[name] = Run(name, attack, one, setting, control)
   return list((controls | runs).values())
 

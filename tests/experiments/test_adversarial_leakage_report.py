@@ -58,6 +58,14 @@ def test_few_images_tell_nothing():
     assert ("in 1 of 1 settings" in text) == told
 
 
+def test_a_setting_with_few_images_silences_no_other():
+  many = scores_of([2] * 12, 2), scores_of([0] * 12, 2, "wrong_label")
+  few = scores_of([4] * 3, 4), scores_of([0] * 3, 4, "wrong_label")
+  text = describe(*many, *few)
+  assert "3 images are too few to tell: p cannot be below 0.25." in text
+  assert "in 1 of 1 settings" in text
+
+
 def test_other_settings_stand_beside_the_first():
   text = describe(
     scores_of([2] * 12, 2), scores_of([1] * 12, 2, total_variation=0.2),

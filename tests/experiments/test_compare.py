@@ -323,3 +323,56 @@ PRIVATE = {
 def test_the_published_value_of_a_run(changes, expected):
   config = CRPAConfig(**{"reconstruct": 4, "poison": 9} | changes)
   assert published.average_attack_accuracy(config) == expected
+
+
+def test_runs_that_diverged_are_no_numbers():
+  """None of them, of the attacked ones or of their controls, may end the report."""
+  several = pairs_of(lambda g, t: 0.1 * g + 0.01 * t, seeds=2).assign(dataset="mnist")
+  several["no_attack"] = several["average_attack_accuracy"] / 2
+  for gone in (several.index, several.index[several["reconstruct"] < 3]):
+    for column in ("average_attack_accuracy", "no_attack"):
+      runs = several.copy()
+      runs.loc[gone, column] = np.nan
+      text = "\n".join(published._combinations(runs))
+      assert "nan" not in text
+      if column == "average_attack_accuracy" and len(gone) < len(several):
+        assert "| ours | 63 | " in text
+
+
+def test_a_seed_that_has_just_begun_does_not_count():
+  runs = pairs_of(lambda g, t: 0.1 * g, seeds=3)
+  begun = runs[(runs["seed"] < 2) | (runs.index == runs.index[-1])]
+  claim = claims.class_matters(begun)
+  assert claim.figures.startswith("90 pairs, 2 seeds")
+
+
+def test_differences_are_of_the_runs_that_there_are():
+  rows = pd.DataFrame(
+    {"attack": attack, "reconstruct": g, "poison": 9, "seed": 0, "no_attack": 0.1,
+     "average_attack_accuracy": aaa}
+    for g in range(4)
+    for attack, aaa in (("crpa", 0.3 + g / 10), ("noise", 0.2), ("real", 0.5))
+    if attack != "real" or g == 0
+  )  # fmt: skip
+  text = "\n".join(published._differences(rows))
+  assert "| crpa | 0.450 | 0.350 (p = 0.125) |  |" in text
+  assert "| real | 0.500 | 0.400 | -0.200 |" in text
+  assert "Not all runs are there: no attack 4, noise 4, crpa 4, real 1" in text
+  assert "Not all" not in "\n".join(published._differences(rows[rows["attack"] != "real"]))
+  published._differences(rows.assign(average_attack_accuracy=np.nan))  # All diverged.
+
+
+def test_balance_is_told_of_the_most_vulnerable_pair_without_controls_too():
+  rows = pd.DataFrame(
+    {"attack": "crpa", "reconstruct": g, "poison": 5, "alpha": alpha, "seed": 0,
+     "average_attack_accuracy": aaa, "no_attack": np.nan if g == 0 else 0.1,
+     "correlation": 0.2 + alpha / 100, "recognised": 0.5}
+    for g, top in ((0, 0.5), (3, 0.3))
+    for alpha, aaa in ((0.0, top), (10.0, 0.01))
+  )  # fmt: skip
+  weakens, keeps = claims.balance(rows)
+  assert weakens.held
+  assert weakens.figures.startswith("0 → 5")
+  assert keeps.held
+  assert claims.balance(rows.assign(correlation=np.nan))[1].held is None
+  assert claims.balance(rows.assign(average_attack_accuracy=np.nan))[0].held is None

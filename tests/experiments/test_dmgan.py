@@ -72,6 +72,12 @@ def test_the_table_compares_with_the_papers_words():
   assert (other[4], other[5]) == ("0 of 1", "")
   (missed,) = cells([run_of("few_clients", False)])
   assert missed[-1] == "no"
+  gone = dict.fromkeys(("psnr", "ssim", "recognised"), np.nan)
+  (diverged,) = cells([run_of("few_clients", False, **gone)])
+  assert (diverged[7], diverged[11], diverged[13]) == ("", "", "")
+  none = pd.DataFrame([run_of("few_clients", False)]).drop(columns=["psnr", "guess_psnr"])
+  (diverged,) = cells(none.to_dict("records"))
+  assert diverged[11] == ""
   (unsaid,) = cells([run_of("few_clients", True)], agreement=False)
   assert unsaid[-1] == ""
 

@@ -47,7 +47,7 @@ def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
 
   Returns:
     The attack. It finds as many images as the client has, or as there are bins with any; their
-    labels are unknown.
+    labels are unknown. It raises a `ValueError` if no unit was active.
 
   Raises:
     ValueError: If the model does not begin with a fully connected layer on all pixels.
@@ -65,6 +65,8 @@ def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
     weights = np.diff(bias, append=np.zeros_like(bias[:1]))
     order = np.argsort(-np.abs(weights), kind="stable")[: observation.num_samples]
     order = order[np.abs(weights[order]) > _EMPTY * np.abs(weights).max()]
+    if not order.size:
+      raise ValueError("update: no unit of the imprint block was active")
     pixels = (differences[:, order] / weights[order]).T
     images = np.clip(pixels, -1, 1).reshape(-1, *image_shape).astype(np.float32)
     labels = np.full(len(images), leakage.UNKNOWN, np.int32)

@@ -111,9 +111,14 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 
 def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
-  """Accuracy and AAA over epsilon, above the reconstructions under each noise."""
+  """Accuracy and AAA over epsilon, above the first pair's reconstructions under each noise.
+
+  Without any run with noise there is no figure.
+  """
   attacked = summary[summary["attack"] == "crpa"].sort_values(["noise_multiplier", "seed"])
   kinds = [name for name in _MARKERS if (attacked["setting"] == name).any()]
+  if not kinds:
+    return
   noises = [0.0, *sorted(n for n in attacked["noise_multiplier"].dropna().unique() if n > 0)]
   figure = plt.figure(figsize=(12, 4.5 + 1.5 * len(kinds)), layout="constrained")
   parts: Any = figure.subfigures(2, 1, height_ratios=(4, 1.5 * len(kinds)))
@@ -156,12 +161,14 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
   axes[1].plot([], [], "o", color="0.7", label="the same without any attack")
   axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+  first = attacked.iloc[0]
+  of_pair = attacked[(attacked[study.PAIR] == first[study.PAIR]).all(axis=1)]
   pictures = strips.subplots(len(kinds), len(noises), squeeze=False)
   for row, kind in enumerate(kinds):
     for column, noise in enumerate(noises):
       axis = pictures[row, column]
       axis.set(xticks=[], yticks=[])
-      runs = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] == noise)]
+      runs = of_pair[(of_pair["setting"] == kind) & (of_pair["noise_multiplier"] == noise)]
       if row == 0:
         title = f"multiplier {noise:g}" if noise else "clipped, no noise"
         axis.set_title(title, fontsize=9)
@@ -172,7 +179,6 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       show(axis, folder / "runs" / runs["run"].iloc[0])
       if noise:
         axis.set_xlabel(f"epsilon {runs['epsilon'].iloc[0]:.3g}", fontsize=8)
-  first = attacked.iloc[0]
   pairs = attacked[study.PAIR].drop_duplicates()
   named = ", ".join(study.pair_name(pair) for pair in pairs.itertuples(index=False, name=None))
   figure.suptitle(

@@ -107,7 +107,8 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
     2, len(frequencies), figsize=(4.5 * len(frequencies), 6), sharex=True, sharey="row",
     squeeze=False, layout="constrained",
   )  # fmt: skip
-  labels = sorted(fixed["target"].astype(int).unique())
+  chosen = [json.loads(text)[0] for text in runs["choices"]]
+  labels = sorted({*fixed["target"].astype(int), *(int(label) for one in chosen for label in one)})
   for (upper, lower), frequency in zip(axes.T, frequencies, strict=True):
     by_target = fixed[fixed["frequency"] == frequency].groupby("target")
     ata, alone = by_target["best_ata"], by_target["no_attack"].mean().reindex(labels)
@@ -117,6 +118,8 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
     upper.set(title=f"{frequency:.0%} of the clients compromised")
     for i, attack in enumerate(("ada_full", "ada_partial")):
       some = runs[(runs["attack"] == attack) & (runs["frequency"] == frequency)]
+      if some.empty:
+        continue
       counts = pd.DataFrame([json.loads(text)[0] for text in some["choices"]]).sum()
       shares = counts / max(counts.sum(), 1)
       shares = shares.reindex([str(label) for label in labels], fill_value=0)
@@ -128,7 +131,8 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[0, 0].set(ylabel="highest ATA, train and scale", ylim=(0, None))
   axes[1, 0].set(ylabel="share of ADA's choices")
   axes[0, 0].legend()
-  axes[1, 0].legend()
+  if axes[1, 0].get_legend_handles_labels()[0]:
+    axes[1, 0].legend()
   figure.suptitle(f"{_setting(runs)}:\nwhich target is best, and which ADA takes")
   common.save(figure, folder / "images", "targets")
 

@@ -32,7 +32,8 @@ def read(folder: pathlib.Path) -> pd.DataFrame:
 
 def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
   """Means and standard deviations over the seeds of AAA, beside AAA without attack."""
-  groups = summary[summary["attack"] != "none"].groupby(by, sort=False, dropna=False)
+  attacked = _of_same_seeds(summary[summary["attack"] != "none"])
+  groups = attacked.groupby(by, sort=False, dropna=False)
   return groups.agg(
     runs=(AAA, "size"),
     diverged=(AAA, lambda aaa: aaa.isna().sum()),
@@ -50,8 +51,13 @@ def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def by_pair(summary: pd.DataFrame) -> pd.DataFrame:
   """Means over the seeds of each attacked pair, indexed by (G, T)."""
-  attacked = summary[summary["attack"] == "crpa"]
+  attacked = _of_same_seeds(summary[summary["attack"] == "crpa"])
   return attacked.groupby(PAIR)[[AAA, "no_attack", "mean_test_accuracy"]].mean()
+
+
+def _of_same_seeds(attacked: pd.DataFrame) -> pd.DataFrame:
+  """The runs, without the AAA of their controls where they diverged themselves."""
+  return attacked.assign(no_attack=attacked["no_attack"].where(attacked[AAA].notna()))
 
 
 def three_pairs(aaa: pd.Series) -> list[tuple[int, int]]:
@@ -128,9 +134,10 @@ def histogram(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """Attack accuracy per round with and without attack, of three pairs and their first seed.
 
-  Without any run of the attack there is no figure.
+  Without any run of the attack that did not diverge there is no figure.
   """
-  runs = summary[summary["attack"] == "crpa"].sort_values("seed").drop_duplicates(PAIR)
+  runs = summary[summary["attack"] == "crpa"].dropna(subset=AAA)
+  runs = runs.sort_values("seed").drop_duplicates(PAIR)
   if runs.empty:
     return
   runs = runs.set_index(PAIR)

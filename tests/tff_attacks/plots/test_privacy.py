@@ -93,6 +93,21 @@ def test_frontier_names_what_diverged(axes_of, tmp_path):
   assert "published optimizer (diverged)" in names
 
 
+def test_frontier_without_noise_is_no_figure(tmp_path):
+  privacy.frontier(summary(("none", "sgd"), ()), tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_frontier_shows_the_images_of_one_pair(axes_of, tmp_path):
+  """A run that is still missing must not be replaced by another pair's."""
+  runs = summary(("none", "records"), (0.5, 2.0))
+  missing = (runs["noise_multiplier"] == 2.0) & (runs["reconstruct"] == PAIRS[0][0])
+  runs = runs[~missing]
+  with_images(tmp_path, runs)
+  axes = axes_of(privacy.frontier, runs, tmp_path)
+  assert [len(axis.images) for axis in axes[2:]] == [0, 1, 0]
+
+
 def test_frontier_draws_accuracy_and_aaa_over_epsilon(axes_of, tmp_path):
   runs = summary(("none", "sgd", "records", "clients"), (0.5, 2.0, 0.0))
   with_images(tmp_path, runs)

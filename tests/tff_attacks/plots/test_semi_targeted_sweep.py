@@ -39,8 +39,10 @@ def test_choices_that_train_and_scale_did_not_try_count_among_all(axes_of, folde
     + [COMMON | {"attack": "ada_full", "choices": '[{"9": 3, "7": 1}]'}]
   )  # fmt: skip
   upper, lower = axes_of(semi_targeted_sweep.targets, runs, folder)
-  assert upper.lines[-1].get_ydata().tolist() == [0.1, 0.1]
-  assert [bar.get_height() for bar in lower.patches[:2]] == [0.0, 0.25]
+  np.testing.assert_equal(upper.lines[-1].get_ydata(), [0.1, 0.1, np.nan])
+  assert [bar.get_height() for bar in lower.patches] == [0.0, 0.25, 0.75]
+  # The other kind of ADA was not run.
+  assert [text.get_text() for text in lower.get_legend().get_texts()] == ["ada full"]
 
 
 def test_a_target_whose_run_failed_has_no_bar(axes_of, folder):

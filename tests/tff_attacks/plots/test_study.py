@@ -104,9 +104,23 @@ def test_rounds_draws_the_curves_of_three_pairs(axes_of, folder):
 
 
 def test_rounds_without_the_attack_are_no_figure(tmp_path):
-  runs = pd.DataFrame({"attack": ["real"], "reconstruct": [4], "poison": [9], "seed": [0]})
-  study.rounds(runs, tmp_path)
+  runs = summary()
+  study.rounds(runs[runs["attack"] == "none"], tmp_path)
+  study.rounds(runs.assign(average_attack_accuracy=np.nan), tmp_path)  # All diverged.
   assert not (tmp_path / "images").exists()
+
+
+def test_no_attack_is_of_the_same_seeds_as_the_attack():
+  """A run that diverged must not leave its control behind."""
+  runs = summary()
+  gone = runs.index[(runs["attack"] == "crpa") & (runs["seed"] == runs["seed"].max())]
+  runs.loc[gone, "average_attack_accuracy"] = np.nan
+  left = runs[runs["seed"] < runs["seed"].max()]
+  by = [*study.PAIR, "attack"]
+  pd.testing.assert_frame_equal(study.by_pair(runs), study.by_pair(left))
+  pd.testing.assert_series_equal(
+    study.table(runs, by)["no_attack"], study.table(left, by)["no_attack"]
+  )
 
 
 def test_class_mixes_shows_each_seed(axes_of, tmp_path):
