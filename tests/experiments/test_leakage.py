@@ -181,7 +181,7 @@ def test_bad_input_is_refused_by_name(options, message):
     ({"test_images": 400}, "test_images: there are 360, not 400"),
     (
       {"attack": "cocktail_party", "mode": "federated", "samples_per_client": 300},
-      "images: 256 units cannot tell 300 apart, give images=256",
+      "images: 256 units of 784 features cannot tell 300 apart, give images=256",
     ),
     ({"attack": "cocktail_party", "model": "cnn"}, "needs a fully connected first layer"),
     ({"attack": "robbing_the_fed", "model": "cnn"}, "needs an imprint block at its beginning"),
@@ -203,6 +203,26 @@ def test_bad_input_is_refused_by_name(options, message):
 def test_bad_input_that_only_the_data_shows(changes, message):
   with pytest.raises(ConfigError, match=message):
     leakage_setup.prepare(config(data_dir="nowhere", **changes))
+
+
+def test_features_that_are_fewer_than_the_images_cannot_be_told_apart():
+  """VGG16 has 4,096 units, but 512 features of small images."""
+  layers = tf.keras.layers
+
+  def model_fn():
+    return tf.keras.Sequential(
+      [
+        layers.Input([8, 8, 1]),
+        layers.Conv2D(3, 3),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(50),
+        layers.Dense(10),
+      ]
+    )
+
+  asked = config(attack="feature_inversion", batch_size=4)
+  with pytest.raises(ValueError, match="50 units of 3 features cannot tell 4 apart, give images=3"):
+    leakage_attacks.build(asked, model_fn, None)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -227,6 +227,8 @@ def test_a_sweep(tmp_path):
     (["targets=[2]"], "error: targets: a source class is among them"),
     (["frequencies=[0.01]"], "error: attacking_frequency: 0.01 of 20 clients is no whole number"),
     (["aggregators=[mean,norm_filter]"], "error: norm_bound: aggregator=norm_filter needs one"),
+    (["boost=3"], "error: boost: no run of this sweep takes it"),
+    (["norm_bound=5"], "error: norm_bound: no run of this sweep takes it"),
     (["aggregators=[best]"], "error: aggregators: ['best'] is not allowed; allowed: one or more"),
     (["aggregators=[krum]", "byzantine=2"], "error: aggregator: krum needs 7 clients in a round"),
   ],

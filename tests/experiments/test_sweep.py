@@ -66,6 +66,12 @@ def test_sweeps_over_privacy(experiment, tmp_path):
     ),
     ("combinations", ["dataset=letters"], "error: dataset: 'letters' is not allowed"),
     ("combinations", ["pairs=[4-4]"], "error: poison: must differ from reconstruct"),
+    (
+      "combinations",
+      ["pairs=[4-9,4-9]"],
+      "error: a value is named twice: crpa-reconstruct4-poison9",
+    ),
+    ("combinations", ["test_images=999"], "error: test_images: there are 360, not 999"),
     ("combinations", ["dataset=mnist", "data_dir=/nowhere"], "error: data_dir: /nowhere/mnist.npz"),
     ("distributions", [], "error: pairs: give them as [4-9,8-4,0-1], or combinations=<folder>"),
     ("distributions", ["combinations=/nowhere"], "error: combinations:"),

@@ -122,3 +122,7 @@ def test_refusals():
   broken = ModelWeights([np.full_like(u, np.nan) for u in observation.update.trainable], [])
   with pytest.raises(ValueError, match="update: holds numbers that are not finite"):
     robbing.robbing_the_fed(model_fn)(observation._replace(update=broken), 0)
+  kernel, bias, *rest = observation.update.trainable
+  nothing = ModelWeights([np.zeros_like(kernel), np.zeros_like(bias), *rest], [])
+  with pytest.raises(ValueError, match="update: no unit of the imprint block was active"):
+    robbing.robbing_the_fed(model_fn)(observation._replace(update=nothing), 0)
