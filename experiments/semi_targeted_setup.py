@@ -267,7 +267,7 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
   program.check_start(
     config,
     (
-      "dataset", "num_clients", "samples_per_client", "seed", "keep_optimizer_state", "model",
+      "dataset", "num_clients", "samples_per_client", "seed", "keep_optimizer_state",
       "clients_per_round", "batch_size", "local_epochs", "learning_rate",
     ),
   )  # fmt: skip

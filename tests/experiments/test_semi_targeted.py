@@ -300,6 +300,7 @@ def test_once_begun_it_needs_its_start_no_more(finished):
     ({"model": "attacking_distance_unpooled"}, "are not those of model=attacking_distance_unpool"),
     ({"seed": 1}, "has seed=0, not 1"),
     ({"samples_per_client": 50}, "has samples_per_client=60, not 50"),
+    ({"learning_rate": 0.1}, "has learning_rate=0.001, not 0.1"),
     ({"keep_optimizer_state": True}, "has keep_optimizer_state=False, not True"),
   ],
 )
