@@ -164,10 +164,11 @@ def test_cohort(tmp_path):
 def test_a_run_of_a_cohort_that_fails_is_said_so(tmp_path):
   result = programs.run(
     "benchmarks.cohort", "dataset=digits", "num_clients=[10]", "clients_per_round=4",
-    "attacking_frequency=0.1", "test_images=1000", f"output_dir={tmp_path / 'results'}",
+    "attacking_frequency=0.1", "samples_per_client=1000", "test_images=99",
+    f"output_dir={tmp_path / 'results'}",
   )  # fmt: skip
   assert result.returncode == 1
-  assert "error: test_images: there are 360, not 1000" in result.stderr
+  assert "error: samples_per_client: 10 clients need 10000 images" in result.stderr
   assert result.stderr.rstrip().endswith("ended with 2")
   assert "Traceback" not in result.stderr
 

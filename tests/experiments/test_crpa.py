@@ -194,6 +194,7 @@ def test_a_model_that_diverges_is_said_so(tmp_path):
   assert summary["reconstruction"]["recognised"] is None
 
 
+@pytest.mark.slow
 def test_a_private_run_resumes_to_the_same_noise(tmp_path):
   """The noise of the server comes from its state."""
   private = ["privacy=clients", "clipping=adaptive", "noise_multiplier=0.5", "rounds=4"]

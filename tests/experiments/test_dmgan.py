@@ -98,11 +98,13 @@ def swept(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_its_table_and_picture(swept):
   assert (swept / "table.md").read_text().count("\n| ") == 2
   Image.open(swept / "images" / "settings.png").verify()
 
 
+@pytest.mark.slow
 def test_scores_are_of_the_other_clients_images(swept):
   """By hand: the generated images, and those of the class in the clients' data."""
   summary = pd.read_csv(swept / "summary.csv", float_precision="round_trip").iloc[0]
