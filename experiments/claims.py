@@ -82,13 +82,16 @@ def balance(summary: pd.DataFrame) -> list[Claim]:
   attacked = summary[summary["attack"] == "crpa"]
   means = attacked.groupby([*study.PAIR, "alpha"]).mean(numeric_only=True).unstack("alpha")
   alphas = sorted(attacked["alpha"].unique())
-  ends = [(study.AAA, alpha) for alpha in (alphas[:1] + alphas[-1:])]
-  measured = means.dropna(subset=ends) if alphas else means
-  if len(alphas) < 2 or measured.empty:
-    return [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
+  untested = [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
+  if len(alphas) < 2:
+    return untested
+  ends = [(study.AAA, alpha) for alpha in (alphas[0], alphas[-1])]
+  measured = means.dropna(subset=ends)
+  if measured.empty:
+    return untested
   pair = measured[ends[0]].idxmax()
   skewed, balanced = (measured.loc[pair].xs(alpha, level="alpha") for _, alpha in ends)
-  likeness = pd.Series([one["correlation"] for one in (skewed, balanced)])
+  gained = balanced["correlation"] - skewed["correlation"]
   between = f"{study.pair_name(pair)}, from alpha = {alphas[0]:g} to {alphas[-1]:g}"
 
   def change(name, form):
@@ -102,7 +105,7 @@ def balance(summary: pd.DataFrame) -> list[Claim]:
     ),
     Claim(
       keeps,
-      None if likeness.isna().any() else bool(likeness[1] >= likeness[0]),
+      None if pd.isna(gained) else bool(gained >= 0),
       f"{between}: correlation {change('correlation', '.2f')}, recognised "
       f"{change('recognised', '.0%')}",
     ),

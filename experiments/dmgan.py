@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ SETTINGS = ("few_clients", "many_clients", "other_data")
 class DmganConfig(LaunchOptions, CRPAConfig):
   """Options of `python -m experiments.dmgan`."""
 
-  varies: ClassVar = ("attack", "num_clients", "generator_steps", "generated_label", "poison")
+  varies = ("attack", "num_clients", "generator_steps", "generated_label", "poison")
   preset: str = option(
     "paper",
     "Values for every option that is not given: paper is MNIST with a tenth of the paper's images, "

@@ -62,7 +62,6 @@ def plan(config: SemiTargetedSweepConfig) -> list[Run]:
   targets = config.targets or [label for label in classes if label not in config.sources]
   if set(targets) & set(config.sources):
     raise ConfigError("targets: a source class is among them")
-  _check_used(config)
   _check_aggregators(config)
   runs = []
   for seed in range(config.seed, config.seed + config.repetitions):
@@ -87,6 +86,10 @@ def plan(config: SemiTargetedSweepConfig) -> list[Run]:
               aggregator=aggregator,
             )  # fmt: skip
             runs.append(Run(name, attack, one, control=control, after=base))
+  for name in ("boost", "norm_bound", "noise_multiplier"):
+    given = getattr(config, name)
+    if given and all(getattr(one.config, name) != given for one in runs):
+      raise ConfigError(f"{name}: no run of this sweep takes it")
   return runs
 
 
@@ -100,18 +103,6 @@ def _config(common: dict[str, Any], **options: Any) -> SemiTargetedConfig:
   if options["aggregator"] != "dp":
     options["noise_multiplier"] = 0.0
   return SemiTargetedConfig(**options)
-
-
-def _check_used(config: SemiTargetedSweepConfig) -> None:
-  """Refuses what no run of the sweep would take, see `_config`."""
-  bounded = set(config.aggregators) & set(defence_options.BOUNDED)
-  for name, given, used in (
-    ("boost", config.boost is not None, "model_replacement" in config.attacks),
-    ("norm_bound", config.norm_bound is not None, bounded),
-    ("noise_multiplier", config.noise_multiplier > 0, "dp" in config.aggregators),
-  ):
-    if given and not used:
-      raise ConfigError(f"{name}: no run of this sweep takes it")
 
 
 def _check_aggregators(config: SemiTargetedSweepConfig) -> None:

@@ -55,11 +55,12 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
     dataset, sources = runs["dataset"].iloc[0], json.loads(runs["sources"].iloc[0])
     own = _over_targets(runs).groupby(level=_CELL, sort=False).mean()
     cells[dataset] = own.join(_published(dataset, sources), rsuffix="_published")
-  by_cell = pd.concat(cells).groupby(level=[1, 2], sort=False)
+  by_dataset = pd.concat(cells)
+  by_cell = by_dataset.groupby(level=[1, 2], sort=False)
   means = by_cell.mean()
 
   def ratio(column, frequency, attack, other):
-    both = pd.concat(cells)[column].unstack([1, 2])[[(attack, frequency), (other, frequency)]]
+    both = by_dataset[column].unstack([1, 2])[[(attack, frequency), (other, frequency)]]
     one, over = both.dropna().mean()  # Of the same data sets.
     return f"{one / over:.2f}" if over > 0 else ""
 

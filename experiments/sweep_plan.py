@@ -96,11 +96,8 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
 
   Returns:
     The runs, those without attack first.
-
-  Raises:
-    ConfigError: If a cell is there twice.
   """
-  runs: dict[str, Run] = {}
+  runs: list[Run] = []
   controls: dict[str, Run] = {}
   for attack, changes in cells:
     for seed in range(config.seed, config.seed + config.repetitions):
@@ -121,11 +118,8 @@ def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]
         nothing = dataclasses.replace(nothing, **anybody)
       control = _name("none", control_names)
       controls.setdefault(control, Run(control, "none", nothing, obeyed, control))
-      name = _name(attack, names)
-      if name in runs:
-        raise ConfigError(f"a value is named twice: {name} would be run twice")
-      runs[name] = Run(name, attack, one, setting, control)
-  return list((controls | runs).values())
+      runs.append(Run(_name(attack, names), attack, one, setting, control))
+  return [*controls.values(), *runs]
 
 
 def _name(attack: str, changes: dict[str, Any]) -> str:

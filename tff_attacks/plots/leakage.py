@@ -59,16 +59,8 @@ def table(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   of_one = first.groupby("setting")["attack"].transform("size") == 1
   first = first[~of_one] if not of_one.all() else first
   attacks, settings = (list(dict.fromkeys(first[name])) for name in ("attack", "setting"))
-  figure, axes = plt.subplots(
-    len(attacks), len(settings), figsize=(1.6 + 1.2 * len(settings), 0.8 + 1.4 * len(attacks)),
-    squeeze=False, layout="constrained",
-  )  # fmt: skip
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[], frame_on=False)
-  for axis, name in zip(axes[:, 0], attacks, strict=True):
-    axis.set_ylabel(_label(name), **_UPRIGHT)
-  for axis, name in zip(axes[0], settings, strict=True):
-    axis.set_title(_label(name), fontsize=10)
+  size = (1.6 + 1.2 * len(settings), 0.8 + 1.4 * len(attacks))
+  figure, axes = _panels(attacks, settings, size)
   note = ""
   for run, attack, setting in first[["run", "attack", "setting"]].itertuples(index=False):
     axis = axes[attacks.index(attack), settings.index(setting)]
@@ -100,22 +92,29 @@ def dmgan(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     folder: The sweep's results folder.
   """
   settings, seeds = (list(dict.fromkeys(summary[name])) for name in ("setting", "seed"))
-  figure, axes = plt.subplots(
-    len(settings), len(seeds) + 1, figsize=(3.2 + 1.6 * len(seeds), 0.8 + 1.6 * len(settings)),
-    squeeze=False, layout="constrained",
-  )  # fmt: skip
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[], frame_on=False)
-  for axis, name in zip(axes[:, 0], settings, strict=True):
-    axis.set_ylabel(_label(name), **_UPRIGHT)
-  for axis, name in zip(axes[0], [*(f"seed {seed}" for seed in seeds), "real"], strict=True):
-    axis.set_title(name, fontsize=10)
+  columns = [*(f"seed {seed}" for seed in seeds), "real"]
+  size = (3.2 + 1.6 * len(seeds), 0.8 + 1.6 * len(settings))
+  figure, axes = _panels(settings, columns, size)
   for run, setting, seed in summary[["run", "setting", "seed"]].itertuples(index=False):
     row = settings.index(setting)
     common.show(axes[row, seeds.index(seed)], folder / "runs" / run)
     common.show(axes[row, -1], folder / "runs" / run, "real")
   figure.suptitle("Images of the class that the client has never seen", fontsize=10)
   common.save(figure, folder / "images", "settings")
+
+
+def _panels(rows: list[str], columns: list[str], size: tuple[float, float]):
+  """A figure and its axes `[rows, columns]` for images, with the names of both."""
+  figure, axes = plt.subplots(
+    len(rows), len(columns), figsize=size, squeeze=False, layout="constrained"
+  )
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[], frame_on=False)
+  for axis, name in zip(axes[:, 0], rows, strict=True):
+    axis.set_ylabel(_label(name), **_UPRIGHT)
+  for axis, name in zip(axes[0], columns, strict=True):
+    axis.set_title(_label(name), fontsize=10)
+  return figure, axes
 
 
 def _label(name: str) -> str:

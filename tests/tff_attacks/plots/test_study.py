@@ -104,9 +104,8 @@ def test_rounds_draws_the_curves_of_three_pairs(axes_of, folder):
 
 
 def test_rounds_without_the_attack_are_no_figure(tmp_path):
-  runs = summary()
-  study.rounds(runs[runs["attack"] == "none"], tmp_path)
-  study.rounds(runs.assign(average_attack_accuracy=np.nan), tmp_path)  # All diverged.
+  study.rounds(summary(attacks=("real",)), tmp_path)
+  study.rounds(summary().assign(average_attack_accuracy=np.nan), tmp_path)  # All diverged.
   assert not (tmp_path / "images").exists()
 
 
