@@ -4,8 +4,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-# A file of tests per process; with one thread each, their TensorFlows do not fight for the cores.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile --durations=60
+# A file of tests per process, the heavy ones of the programs first; with one thread each, their
+# TensorFlows do not fight for the cores.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=60
 test test-slow: export TF_NUM_INTRAOP_THREADS := 1
 
 .PHONY: crpa test test-slow lint format lock

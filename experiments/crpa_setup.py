@@ -115,9 +115,7 @@ def prepare(config: CRPAConfig) -> Setup:
   if not (dataset.test.labels == config.reconstruct).any():
     raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")
   split, data = distribute(config, dataset)
-  # Of adversaries, too: the run without attack, in which they are honest, has the same noise.
-  sizes = split.table.sum(axis=1)
-  privacy = privacy_options.of(config, sizes[sizes > 0].tolist())
+  privacy = protection(config, split)
   shapes["noise_multiplier"] = privacy.mechanism.noise_multiplier
   shapes["microbatch_size"] = privacy.mechanism.microbatch_size
   compiled = _compile(_Shapes(**shapes))
@@ -272,6 +270,17 @@ def distribute(
     dataset.train.take(owned) for owned in partition.assign(dataset.train.labels, split.table, rng)
   ]
   return split, data
+
+
+def protection(config: CRPAConfig, split: partition.Split) -> privacy_options.Privacy:
+  """What protects the clients of a partition.
+
+  Raises:
+    ValueError: If no noise is enough for `target_epsilon`, or delta is too large.
+  """
+  # Of adversaries, too: the run without attack, in which they are honest, has the same noise.
+  sizes = split.table.sum(axis=1)
+  return privacy_options.of(config, sizes[sizes > 0].tolist())
 
 
 def crpa_parameters(config: CRPAConfig, num_classes: int) -> crpa.Parameters:

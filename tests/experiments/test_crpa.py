@@ -90,6 +90,7 @@ def finished(short, tmp_path_factory):
 
 
 def test_a_config_alone_is_run_anew(finished, tmp_path):
+  """The same config and seed give the same numbers."""
   shutil.copy(finished[0] / "config.yaml", tmp_path)
   result = crpa(f"resume={tmp_path}")
   assert result.returncode == 0, result.stderr
@@ -131,12 +132,6 @@ def test_the_attack_starts_and_the_generator_learns(finished):
   quality = pd.read_csv(folder / "reconstruction.csv")
   assert quality["round"].tolist() == [4, 5]
   assert quality["correlation"].nunique() == quality["distance_ratio"].nunique() == 2
-
-
-def test_same_config_and_seed_same_numbers(short, finished, tmp_path):
-  result = crpa(*short, f"output_dir={tmp_path}")
-  assert result.returncode == 0, result.stderr
-  assert_same_numbers(finished[0], tmp_path)
 
 
 @pytest.mark.slow
@@ -245,7 +240,9 @@ def batch_norm_model(image_shape, num_classes):
       marks=pytest.mark.slow,
     ),
     ["attack=none", "partition=shards", "warm_up_epochs=2", "optimizer=sgd"],
-    ["aggregator=multi_krum", "num_adversaries=2", "byzantine=2"],
+    pytest.param(
+      ["aggregator=multi_krum", "num_adversaries=2", "byzantine=2"], marks=pytest.mark.slow
+    ),
     pytest.param(
       ["adversary=original", "poison=0", "reconstruct=3", "generated_label=random",
        "generator_optimizer=sgd", "generator_steps=0"],

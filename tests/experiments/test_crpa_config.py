@@ -154,6 +154,12 @@ def test_the_mean_of_clipped_updates_takes_what_is_not_finite_for_zero(clipping)
   assert np.isfinite(np.concatenate([np.ravel(w) for w in server.weights.trainable])).all()
 
 
+def protected(one):
+  """The partition of a config, and what protects its clients."""
+  split, _ = crpa_setup.distribute(one, crpa_setup.datasets.load("digits"))
+  return split, crpa_setup.protection(one, split)
+
+
 @pytest.mark.parametrize("mode", ["microbatches", "clients"])
 def test_the_noise_that_is_declared_is_added(mode):
   """(`records` is checked where it is made.)"""
@@ -177,8 +183,8 @@ def test_the_noise_that_is_declared_is_added(mode):
 def test_a_batch_has_as_many_microbatches_as_the_options_say():
   for microbatches, size in ((1, 20), (5, 4), (20, 1)):
     options = {"privacy": "microbatches", "noise_multiplier": 1.0, "batch_size": 20}
-    setup = crpa_setup.prepare(config(**options, microbatches=microbatches))
-    assert setup.privacy.mechanism.microbatch_size == size
+    _, privacy = protected(config(**options, microbatches=microbatches))
+    assert privacy.mechanism.microbatch_size == size
 
 
 def _with(layer):
@@ -204,7 +210,7 @@ def depthwise(image_shape, num_classes):
 def test_noise_for_an_epsilon_at_the_end(mode):
   delta = 0.01 if mode == "clients" else 1e-5
   changes = {"privacy": mode, "target_epsilon": 8.0, "delta": delta, "rounds": 30}
-  privacy = crpa_setup.prepare(config(**changes)).privacy
+  _, privacy = protected(config(**changes))
   assert privacy.epsilon(30)["epsilon"] == pytest.approx(8, rel=1e-3)
   assert privacy.epsilon(31)["epsilon"] > 8 > privacy.epsilon(29)["epsilon"]
   assert "epsilon" in privacy.statement(30).lower()
@@ -219,7 +225,7 @@ def test_noise_for_an_epsilon_at_the_end(mode):
   ],
 )
 def test_a_void_guarantee_is_said_in_words(changes, reason):
-  privacy = crpa_setup.prepare(config(**changes)).privacy
+  _, privacy = protected(config(**changes))
   assert privacy.epsilon(10) == {}
   statement = privacy.statement(10)
   assert statement.startswith("No guarantee of differential privacy:")
@@ -227,23 +233,22 @@ def test_a_void_guarantee_is_said_in_words(changes, reason):
   assert not any(character.isdigit() for character in statement)
 
 
-@pytest.mark.parametrize("attack", ["crpa", "none"])
-def test_the_worst_client_counts(attack):
+def test_the_worst_client_counts():
   """In the Poisson reading; whoever attacks in one run is honest in the one without attack."""
   # With seed 10 that is the client with the fewest records.
-  changes = {
-    "images_per_class": 100, "size_sigma": 1.0, "rounds": 60, "seed": 10, "attack": attack,
-  }  # fmt: skip
-  setup = crpa_setup.prepare(config(**RECORDS, **changes))
-  sizes = setup.split.table.sum(axis=1)
+  changes = {"images_per_class": 100, "size_sigma": 1.0, "rounds": 60, "seed": 10}
+  split, privacy = protected(config(**RECORDS, **changes))
+  sizes = split.table.sum(axis=1)
   assert sizes.min() < sizes.max()
-  assert sizes.argmin() == setup.split.adversary
+  assert sizes.argmin() == split.adversary
   each = [
     accounting.epsilon(accounting.Mechanism(1.0, 1, n, 25), 60, 1e-5, "poisson") for n in sizes
   ]
-  assert setup.privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(max(each))
+  assert privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(max(each))
+  _, unattacked = protected(config(**RECORDS, **changes, attack="none"))
+  assert unattacked.epsilon(60) == privacy.epsilon(60)
   goal = {"privacy": "records", "target_epsilon": 8.0, "accounting": "poisson"}
-  privacy = crpa_setup.prepare(config(**goal, **changes)).privacy
+  _, privacy = protected(config(**goal, **changes))
   assert privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(8, rel=1e-3)
 
 

@@ -263,17 +263,17 @@ def test_a_run_in_use_is_refused(finished):
 
 
 def test_a_run_that_fails_is_reported_and_the_others_are_complete(tmp_path):
-  arguments = [*SHORT, "pairs=[0-6]", "alphas=[0,0.1,100]", "repetitions=1", "max_draws=300"]
+  arguments = [*SHORT, "rounds=1", "pairs=[0-6]", "alphas=[0,100]", "repetitions=1", "max_draws=9"]
   result = run("distributions", *arguments, f"output_dir={tmp_path}")
   assert result.returncode == 1, result.stderr
-  assert "4 of 6 runs are complete" in result.stdout
+  assert "2 of 4 runs are complete" in result.stdout
   failures = pd.read_csv(tmp_path / "failures.csv")
   assert set(failures["run"]) == {
     f"{attack}-reconstruct0-poison6-alpha100.0-seed0" for attack in ("crpa", "none")
   }
   assert failures["reason"].str.startswith("ConfigError: partition: no client lacks both").all()
   summary = pd.read_csv(tmp_path / "summary.csv")
-  assert sorted(summary["alpha"]) == [0.0, 0.0, 0.1, 0.1]
+  assert summary["alpha"].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.slow
