@@ -87,8 +87,7 @@ def train(
   """The trained model of this name: read where it is there already, or else trained and kept."""
   network, file = setup.networks[name], _file(name)
   weights = keras_state.initial_weights(network.model_fn, config.seed)
-  model = keras_state.build(network.model_fn)
-  keras_state.assign(model, weights)
+  model = keras_state.build(network.model_fn, weights)
   done = results.folder / f"{file}.npz"
   folder = done.parent if done.exists() else _trained_in(config, name)
   if folder is not None:

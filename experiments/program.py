@@ -50,8 +50,8 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     name: The module's name; its last part names `conf/<part>.yaml`.
     config_class: Dataclass of `options.option` fields.
     summary: What it does, for `--help`.
-    run: (config) -> exit status. Raises `ConfigError` at bad input, and `UnreadableError` if
-      what it would go on from is damaged.
+    run: (config) -> exit status. Raises `ConfigError` at bad input, `UnreadableError` if what it
+      would go on from is damaged, and `FloatingPointError` if there is nothing to go on with.
   """
   script = name.rpartition(".")[2]
   if {"-h", "--help"} & set(sys.argv[1:]):
@@ -78,6 +78,9 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     except KeyboardInterrupt:
       print("Interrupted; what was saved can be resumed.", file=sys.stderr)
       status = INTERRUPTED
+    except FloatingPointError as error:
+      print(f"error: {error}", file=sys.stderr)
+      status = 1
     except subprocess.CalledProcessError as error:
       print(f"error: {shlex.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
       status = 1

@@ -99,7 +99,10 @@ def _picture(path: pathlib.Path) -> Picture:
 
 def _html(text: str) -> markupsafe.Markup:
   """A file in Markdown, whose HTML, if it has any, is text."""
-  return markupsafe.Markup(markdown.markdown(markupsafe.escape(text), extensions=["tables"]))
+  converter = markdown.Markdown(extensions=["tables"])
+  converter.preprocessors.deregister("html_block")
+  converter.inlinePatterns.deregister("html")
+  return markupsafe.Markup(converter.convert(text))
 
 
 def _table(path: pathlib.Path) -> markupsafe.Markup:

@@ -74,7 +74,7 @@ def _converge(
   """Trains without attack; None if interrupted.
 
   Raises:
-    RuntimeError: If the model diverges.
+    FloatingPointError: If the model diverges.
   """
   folder = results.folder / "convergence"
   folder.mkdir(exist_ok=True)
@@ -94,7 +94,11 @@ def _converge(
     del clients, outcome
     loss, confusion = setup.compiled.evaluate(server.weights)
     if not np.isfinite(loss):
-      raise RuntimeError(f"the global model diverged in round {len(losses) + 1} without any attack")
+      round_number = len(losses) + 1
+      raise FloatingPointError(
+        f"the global model diverged in round {round_number}, without any attack; try a lower "
+        "learning_rate"
+      )
     losses.append(loss)
     return {"test_loss": loss, "test_accuracy": classification.accuracy(confusion)}
 

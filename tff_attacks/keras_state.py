@@ -34,17 +34,18 @@ def initial_weights(model_fn: ModelFn, seed: int) -> ModelWeights:
   )
 
 
-def build(model_fn: ModelFn) -> tf.keras.Model:
-  """Builds a model whose weights wait to be assigned and whose layers take a seed.
+def build(model_fn: ModelFn, weights: ModelWeights | None = None) -> tf.keras.Model:
+  """Builds a model whose weights are given, or wait to be, and whose layers take a seed.
 
   Inside a TFF computation a Keras model is built anew at each call, so its
   initializers would be run, and thrown away, for every client in every round.
 
   Args:
     model_fn: Returns a new Keras model.
+    weights: Its weights; without them, all are zero.
 
   Returns:
-    The model: all weights zero, every random layer drawing from `call`'s seed.
+    The model, every random layer drawing from `call`'s seed.
   """
 
   def zeros(next_creator, **kwargs):
@@ -58,6 +59,8 @@ def build(model_fn: ModelFn) -> tf.keras.Model:
     model = model_fn()
   for layer in _random_layers(model):
     layer._random_generator = _SeededGenerator()
+  if weights is not None:
+    assign(model, weights)
   return model
 
 

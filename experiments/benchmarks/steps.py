@@ -43,9 +43,10 @@ def build(name: str, batch_size: int, num_microbatches: int, seed: int) -> Step:
     tf.constant(rng.uniform(-1, 1, [batch_size, 28, 28, 1]), tf.float32),
     tf.constant(rng.integers(0, 10, batch_size), tf.int32),
   )
-  model = keras_state.build(crpa.discriminator)
+  model = keras_state.build(
+    crpa.discriminator, keras_state.initial_weights(crpa.discriminator, seed)
+  )
   model.compile(loss=_LOSS)  # TF Privacy's functions ask the model for its loss.
-  keras_state.assign(model, keras_state.initial_weights(crpa.discriminator, seed))
   gradient = GRADIENTS[name](num_microbatches)
 
   @tf.function

@@ -144,8 +144,8 @@ def test_checkpoints_of_a_central_training(content, bomb, tmp_path):
   images, labels = tiny.images(0, 20)
 
   def train(steps):
-    model = keras_state.build(tiny.global_model)
-    keras_state.assign(model, keras_state.initial_weights(tiny.global_model, 0))
+    weights = keras_state.initial_weights(tiny.global_model, 0)
+    model = keras_state.build(tiny.global_model, weights)
     central_training.train(
       model, tiny.LOSS_FN, images, labels, steps, 0, 4, 0.01, False, str(tmp_path / "checkpoints"),
       checkpoint_every=2,

@@ -50,7 +50,8 @@ def folder(tmp_path):
   (path / "summary.json").write_text(json.dumps(summary))
   (path / "metrics.csv").write_text("round,loss,note\n0,0.10000000149011612,NA\n1,1e-07,x\n")
   (path / "failures.csv").write_text("run,reason\n")
-  (path / "report.md").write_text(f"# Found\n\n| a | b |\n|---|---|\n| 1 > 0 | {HOSTILE} |\n")
+  table = f"| a | b |\n|---|---|\n| 1 > 0 | {HOSTILE} |\n"
+  (path / "report.md").write_text(f"# Found `x < y`\n\n{table}")
   return path
 
 
@@ -58,7 +59,7 @@ def test_everything_in_the_files_is_shown(folder):
   page = Page(report.write(folder).read_text())
   for text in (
     "information stealing", "a run", f"It was {HOSTILE}.", "0.123456789012345", "settings.1.a",
-    "numpy", "1.2.3", "GPU:0", "0.10000000149011612", "1e-07", "NA", "1 > 0", "['4-9']",
+    "numpy", "1.2.3", "GPU:0", "0.10000000149011612", "1e-07", "NA", "1 > 0", "x < y", "['4-9']",
   ):  # fmt: skip
     assert any(text in words for words in page.words), text
   assert "failures.csv" not in page.words

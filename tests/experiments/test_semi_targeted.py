@@ -123,6 +123,16 @@ def test_stops_when_it_has_converged(tmp_path):
   assert summary["malicious_norm"] is None  # Nobody is compromised.
 
 
+@pytest.mark.slow
+def test_a_model_that_diverges_before_the_attack_is_said_so(tmp_path):
+  # One step a client: of more, the server would refuse the updates, which are no numbers.
+  one_step = [option.replace("client=60", "client=16") for option in SHORT]
+  result = run(*one_step, "learning_rate=1e12", f"output_dir={tmp_path}")
+  assert result.returncode == 1
+  assert "error: the global model diverged in round " in result.stderr
+  assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
   ("losses", "expected"),
   [([], False), ([1.0], False), ([1.0, 0.9, 0.95], False), ([1.0, 0.9, 0.95, 0.92], True),

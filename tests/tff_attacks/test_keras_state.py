@@ -19,16 +19,15 @@ def test_built_model_has_no_random_initialisation():
 
 def test_assign_and_read_are_inverse_with_batch_norm():
   weights = keras_state.initial_weights(lambda: tiny.global_model(batch_norm=True), 0)
-  model = keras_state.build(lambda: tiny.global_model(batch_norm=True))
-  keras_state.assign(model, weights)
+  model = keras_state.build(lambda: tiny.global_model(batch_norm=True), weights)
   read = keras_state.read(model)
   assert len(read.non_trainable) == 2
   tf.nest.map_structure(np.testing.assert_array_equal, read, weights)
 
 
 def test_dropout_draws_from_the_given_seed():
-  model = keras_state.build(lambda: tiny.global_model(dropout=0.5))
-  keras_state.assign(model, keras_state.initial_weights(tiny.global_model, 0))
+  weights = keras_state.initial_weights(tiny.global_model, 0)
+  model = keras_state.build(lambda: tiny.global_model(dropout=0.5), weights)
   inputs = tiny.images(0, 6).images
   call = tf.function(lambda seed: keras_state.call(model, inputs, seed))
   first, again, other = (call(tf.constant([s, 7])) for s in (1, 1, 2))

@@ -52,8 +52,7 @@ def feature_inversion(
     )
 
   def reconstruct(observation, seed, watch=search.unwatched):
-    model = keras_state.build(model_fn)
-    keras_state.assign(model, observation.weights)
+    model = keras_state.build(model_fn, observation.weights)
     dense = first_dense(model)
     index = [variable is dense.kernel for variable in model.trainable_variables].index(True)
     kernel, count = leakage.mean_gradient(observation)[index], observation.num_samples

@@ -215,7 +215,6 @@ def prepare(
   model_fn: keras_state.ModelFn, observation: Observation
 ) -> tuple[tf.keras.Model, list[tf.Tensor]]:
   """The global model, and the client's mean gradient by its trainable weights."""
-  model = keras_state.build(model_fn)
-  keras_state.assign(model, observation.weights)
+  model = keras_state.build(model_fn, observation.weights)
   target = [tf.constant(part, tf.float32) for part in leakage.mean_gradient(observation)]
   return model, target

@@ -43,8 +43,7 @@ def grnn(
   def reconstruct(observation, seed, watch=search.unwatched):
     model, target = gradient_matching.prepare(model_fn, observation)
     start = keras_state.initial_weights(generator_fn, seed)
-    generator = keras_state.build(generator_fn)
-    keras_state.assign(generator, start)
+    generator = keras_state.build(generator_fn, start)
     noise = tf.random.stateless_normal(
       [observation.num_samples, generator.input_shape[-1]], [seed, 0]
     )

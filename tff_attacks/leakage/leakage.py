@@ -126,8 +126,7 @@ def observe_gradient(
     data: The batch.
     auxiliary: The server's own images.
   """
-  model = keras_state.build(model_fn)
-  keras_state.assign(model, weights)
+  model = keras_state.build(model_fn, weights)
   return observe_batch(model, gradient, data)._replace(auxiliary=auxiliary)
 
 

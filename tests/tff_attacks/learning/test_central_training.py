@@ -26,9 +26,7 @@ def model_fn():
 
 
 def model(seed=0, build=model_fn):
-  built = keras_state.build(build)
-  keras_state.assign(built, keras_state.initial_weights(build, seed))
-  return built
+  return keras_state.build(build, keras_state.initial_weights(build, seed))
 
 
 def data():

@@ -32,9 +32,8 @@ def network(dropout):
 
 
 def model_with(dropout=0.5, seed=0):
-  model = keras_state.build(lambda: network(dropout))
-  keras_state.assign(model, keras_state.initial_weights(lambda: network(dropout), seed))
-  return model
+  weights = keras_state.initial_weights(lambda: network(dropout), seed)
+  return keras_state.build(lambda: network(dropout), weights)
 
 
 def private(mode, clip=NO_CLIP, noise=0.0, size=3):
