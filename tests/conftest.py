@@ -14,8 +14,8 @@ SHARED_DATA = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
 @pytest.fixture(scope="session")
 def shared_data() -> str:
   """Folder with mnist.npz and fashion_mnist.npz; CI must have it."""
-  if not (SHARED_DATA / "mnist.npz").exists():
-    reason = f"no MNIST at {SHARED_DATA}"
+  if not all((SHARED_DATA / f"{name}.npz").exists() for name in ("mnist", "fashion_mnist")):
+    reason = f"no MNIST and Fashion-MNIST at {SHARED_DATA}"
     pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
   return str(SHARED_DATA)
 

@@ -15,6 +15,27 @@ def run(name, *arguments, **options):
   )
 
 
+def ask_for_more(folder, done, rounds):
+  """Makes a finished run one that was interrupted after `done` of `rounds`."""
+  config = folder / "config.yaml"
+  config.write_text(config.read_text().replace(f"rounds: {done}\n", f"rounds: {rounds}\n"))
+  (folder / "summary.json").unlink()
+
+
+@contextlib.contextmanager
+def started(name, *arguments, **options):
+  """A program in the background, which does not outlive the block; its output is piped."""
+  program = subprocess.Popen(
+    command(name, *arguments),
+    **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | options,
+  )
+  try:
+    yield program
+  finally:
+    program.kill()
+    program.communicate()
+
+
 _ORIGINAL = """
 import time
 

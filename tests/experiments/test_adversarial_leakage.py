@@ -1,11 +1,8 @@
 """The script as a user runs it, and what its tables say of its files."""
 
 import json
-import os
 import pathlib
 import shutil
-import signal
-import subprocess
 import time
 
 import numpy as np
@@ -148,17 +145,13 @@ def test_a_row_is_the_attack_on_the_stacked_images_gradient(finished):
 
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path):
   folder = tmp_path / "run"
-  with (tmp_path / "log").open("w") as log:
-    process = subprocess.Popen(
-      programs.command("adversarial_leakage", *SHORT, f"output_dir={folder}"),
-      stderr=log, stdout=log,
-    )  # fmt: skip
+  with programs.started("adversarial_leakage", *SHORT, f"output_dir={folder}") as process:
     deadline = time.monotonic() + 120
     while not (folder / "scores.csv").exists():
-      assert process.poll() is None, (tmp_path / "log").read_text()
+      assert process.poll() is None, process.communicate()[0]
       assert time.monotonic() < deadline
       time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
   assert not (folder / "summary.json").exists()
   result = run(f"resume={folder}")

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from experiments import program
+from experiments import options, program
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted(
@@ -133,7 +133,7 @@ def test_committed_runs_can_be_run_anew(path):
   made = path.with_name("experiment.txt")
   # Those of several runs beside each other are in the folder of their script.
   script = made.read_text() if made.exists() else path.parts[-3]
-  program.load_config(config_class(f"experiments.{script}"), path.parent)
+  options.validate(program.load_config(config_class(f"experiments.{script}"), path.parent))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import random
 import shutil
 import signal
 import subprocess
@@ -22,11 +21,6 @@ SHORT = ["rounds=6", "images_per_class=40", "generator_steps=3", "checkpoint_eve
 
 def crpa(*arguments, **kwargs):
   return programs.run("crpa", *arguments, **kwargs)
-
-
-def start(*arguments):
-  command = programs.command("crpa", *arguments)
-  return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for_checkpoint(folder, rounds):
@@ -51,6 +45,15 @@ def tables(folder):
 def assert_same_numbers(first, second):
   for one, other in zip(tables(first), tables(second), strict=True):
     pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def go_on(folder, done, rounds, *arguments):
+  """Resumes a finished run as if it had been asked for more rounds."""
+  programs.ask_for_more(folder, done, rounds)
+  resumed = crpa(f"resume={folder}", *arguments)
+  assert resumed.returncode == 0, resumed.stderr
+  assert f"{done}/{rounds}" in resumed.stderr
+  assert f"0/{rounds}" not in resumed.stderr
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +139,12 @@ def test_the_attack_starts_and_the_generator_learns(finished):
 
 @pytest.mark.slow
 def test_killed_with_its_newest_checkpoint_damaged_and_resumed(short, finished, tmp_path):
-  program = start(*short, f"output_dir={tmp_path}")
-  wait_for_checkpoint(tmp_path, random.randint(2, 4))
-  workers = psutil.Process(program.pid).children()
-  assert len(workers) == ("runtime=worker" in short)
-  program.send_signal(signal.SIGKILL)
-  program.wait()
+  with programs.started("crpa", *short, f"output_dir={tmp_path}") as program:
+    wait_for_checkpoint(tmp_path, 2)
+    workers = psutil.Process(program.pid).children()
+    assert len(workers) == ("runtime=worker" in short)
+    program.send_signal(signal.SIGKILL)
+    program.wait()
   psutil.wait_procs(workers, timeout=10)
   assert not any(worker.is_running() for worker in workers)
   newest = max((tmp_path / "checkpoints").glob("round_?"))
@@ -155,10 +158,10 @@ def test_killed_with_its_newest_checkpoint_damaged_and_resumed(short, finished, 
 
 @pytest.mark.slow
 def test_interrupted_and_resumed(short, finished, tmp_path):
-  program = start(*short, f"output_dir={tmp_path}")
-  wait_for_checkpoint(tmp_path, 2)
-  program.send_signal(signal.SIGINT)
-  output, _ = program.communicate(timeout=100)
+  with programs.started("crpa", *short, f"output_dir={tmp_path}") as program:
+    wait_for_checkpoint(tmp_path, 2)
+    program.send_signal(signal.SIGINT)
+    output, _ = program.communicate(timeout=100)
   assert program.returncode == 130
   assert f"resume={tmp_path}" in output
   assert not (tmp_path / "summary.json").exists()
@@ -192,13 +195,12 @@ def test_a_model_that_diverges_is_said_so(tmp_path):
 @pytest.mark.slow
 def test_a_private_run_resumes_to_the_same_noise(tmp_path):
   """The noise of the server comes from its state."""
-  private = ["privacy=clients", "clipping=adaptive", "noise_multiplier=0.5", "rounds=4"]
+  private = ["privacy=clients", "clipping=adaptive", "noise_multiplier=0.5", "image_every=1"]
   whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-  for folder in (whole, resumed):
-    assert crpa(*SHORT[1:], *private, f"output_dir={folder}").returncode == 0
-  for path in (resumed / "checkpoints").glob("round_[34]"):
-    shutil.rmtree(path)
-  assert crpa(f"resume={resumed}").returncode == 0
+  for rounds, folder in ((4, whole), (2, resumed)):
+    result = crpa(*SHORT[1:], *private, f"rounds={rounds}", f"output_dir={folder}")
+    assert result.returncode == 0, result.stderr
+  go_on(resumed, 2, 4)
   assert_same_numbers(whole, resumed)
 
 
@@ -206,10 +208,7 @@ def test_a_private_run_resumes_to_the_same_noise(tmp_path):
 def test_resumed_in_another_runtime(tmp_path, two_workers):
   arguments = ["rounds=1", *SHORT[1:], "runtime=workers", f"workers=[{','.join(two_workers)}]"]
   assert crpa(*arguments, f"output_dir={tmp_path}").returncode == 0
-  config = tmp_path / "config.yaml"
-  config.write_text(config.read_text().replace("rounds: 1\n", "rounds: 2\n"))
-  resumed = crpa(f"resume={tmp_path}", "runtime=in_process")
-  assert resumed.returncode == 0, resumed.stderr
+  go_on(tmp_path, 1, 2, "runtime=in_process")
   summary = json.loads((tmp_path / "summary.json").read_text())
   assert (summary["round"], summary["runtime"]) == (1, "in_process")
 
@@ -240,6 +239,7 @@ def batch_norm_model(image_shape, num_classes):
       marks=pytest.mark.slow,
     ),
     ["attack=none", "partition=shards", "warm_up_epochs=2", "optimizer=sgd"],
+    pytest.param(["attack=other_class"], marks=pytest.mark.slow),
     pytest.param(
       ["aggregator=multi_krum", "num_adversaries=2", "byzantine=2"], marks=pytest.mark.slow
     ),
@@ -260,7 +260,8 @@ def batch_norm_model(image_shape, num_classes):
       marks=pytest.mark.slow,
     ),
   ],
-  ids=["own model", "control", "krum", "original", "records", "microbatches", "clients"],
+  ids=["own model", "control", "injection", "krum", "original", "records", "microbatches",
+       "clients"],
 )  # fmt: skip
 def test_other_federations(arguments, tmp_path):
   short = [option for option in SHORT if option.split("=")[0] not in " ".join(arguments)]
@@ -273,6 +274,7 @@ def test_other_federations(arguments, tmp_path):
     assert rejected.tolist() == [2, 2]
   if any(argument.startswith("privacy") for argument in arguments):
     assert metrics["epsilon"].is_monotonic_increasing
+    assert metrics["epsilon"].is_unique
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["epsilon"] == pytest.approx(metrics["epsilon"].iloc[-1])
     assert summary["noise_multiplier"] > 0

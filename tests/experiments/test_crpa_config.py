@@ -245,6 +245,7 @@ def test_the_worst_client_counts():
     accounting.epsilon(accounting.Mechanism(1.0, 1, n, 25), 60, 1e-5, "poisson") for n in sizes
   ]
   assert privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(max(each))
+  assert f"{max(each):.3g}" in privacy.statement(60)
   _, unattacked = protected(config(**RECORDS, **changes, attack="none"))
   assert unattacked.epsilon(60) == privacy.epsilon(60)
   goal = {"privacy": "records", "target_epsilon": 8.0, "accounting": "poisson"}

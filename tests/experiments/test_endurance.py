@@ -60,17 +60,6 @@ def assert_readable(folder):
   assert yaml.safe_load((folder / "config.yaml").read_text())["rounds"] == ROUNDS
 
 
-@contextlib.contextmanager
-def started(*arguments):
-  command = programs.command("crpa", *arguments)
-  program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-  try:
-    yield program
-  finally:
-    program.kill()
-    program.communicate()
-
-
 def wait(program, folder, rng):
   """Until a random moment of one of the next rounds."""
   goal = rows(folder) + rng.randint(1, 3)
@@ -89,7 +78,7 @@ def test_a_program_killed_eight_times(undisturbed, tmp_path):
   folder = tmp_path / "run"
   arguments, kills = [*OPTIONS, f"output_dir={folder}"], 0
   while kills < 8:
-    with started(*arguments) as program:
+    with programs.started("crpa", *arguments) as program:
       if kills == 4:  # Once before it goes on: its imports alone take longer.
         time.sleep(rng.uniform(0, 3))
       else:
@@ -111,7 +100,7 @@ def test_a_stock_worker_killed_four_times(tmp_path):
   assert programs.run("crpa", *OPTIONS, "runtime=worker", f"output_dir={whole}").returncode == 0
   arguments = [*OPTIONS, "runtime=worker", f"output_dir={folder}"]
   for _ in range(4):
-    with started(*arguments) as program:
+    with programs.started("crpa", *arguments) as program:
       wait(program, folder, rng)
       (worker,) = psutil.Process(program.pid).children()
       worker.kill()
@@ -146,7 +135,7 @@ def test_one_worker_of_two_killed_and_then_the_other(seed, tmp_path, undisturbed
   folder = tmp_path / "run"
   with programs.two_workers() as (workers, addresses):
     arguments = [*with_workers(addresses), f"output_dir={folder}"]
-    with started(*arguments) as program:
+    with programs.started("crpa", *arguments) as program:
       wait(program, folder, rng)
       workers.pop(rng.randrange(2)).kill()
       before = rows(folder)

@@ -2,11 +2,11 @@
 
 import json
 import os
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from experiments import information_stealing_run
@@ -74,15 +74,16 @@ def test_the_report_says_that_the_accuracy_was_not_reached(finished):
 
 @pytest.mark.slow
 def test_resumes_to_the_same_numbers(tmp_path):
-  """From the fourth round, as if the checkpoints after it had never been written."""
+  """In the midst of the attack."""
   whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-  for folder in (whole, resumed):
-    assert run(*SHORT, "start_accuracy=0.1", f"output_dir={folder}").returncode == 0
-  for path in (resumed / "checkpoints").glob("round_[56]"):
-    shutil.rmtree(path)
-  (resumed / "summary.json").unlink()
+  for rounds, folder in ((6, whole), (4, resumed)):
+    options = [*SHORT, f"rounds={rounds}", "start_accuracy=0.1", f"output_dir={folder}"]
+    assert run(*options).returncode == 0
+  programs.ask_for_more(resumed, 4, 6)
   result = run(f"resume={resumed}")
   assert result.returncode == 0, result.stderr
+  assert "4/6" in result.stderr
+  assert "0/6" not in result.stderr
   scores = [np.load(folder / "scores_reached.npz")["probabilities"] for folder in (whole, resumed)]
   np.testing.assert_array_equal(*scores)
   for name in ("metrics", "reconstruction", "confusion"):
@@ -107,6 +108,19 @@ def test_each_honest_user_holds_a_class_and_the_adversary_nothing():
   held = [(set(images.labels.tolist()), images.labels.size) for images in setup.data]
   assert held == [({label}, 20) for label in range(10)] + [(set(), 0)]
   assert set(setup.dataset.test.labels) == set(range(10))
+
+
+def test_noise_optimizers_and_aggregator_are_the_asked_for():
+  seed = tf.constant([0, 1])
+  for noise, largest in (("uniform", 1), ("normal", 4)):
+    drawn = information_stealing_run.prepare(config(noise=noise)).draw_noise(50, seed)
+    assert largest * 0.5 < np.abs(drawn).max() <= largest * 1.5
+  kept, dropped = (
+    information_stealing_run.prepare(config(keep_optimizer_state=keep)).federation
+    for keep in (True, False)
+  )
+  assert tf.nest.flatten(kept.initial_client(0, 0).optimizer)
+  assert not tf.nest.flatten(dropped.initial_client(0, 0).optimizer)
 
 
 def test_a_victim_of_two_users_holds_its_classes():

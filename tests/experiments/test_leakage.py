@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import os
 import signal
-import subprocess
 import time
 import types
 
@@ -97,15 +95,17 @@ def test_the_same_seed_gives_the_same_result(finished, tmp_path):
 def test_ctrl_c_keeps_the_best_so_far_and_the_rest_can_follow(tmp_path):
   folder = tmp_path / "run"
   options = [*SHORT[:-1], "victims=2", "steps=100000", f"output_dir={folder}"]
-  with (tmp_path / "log").open("w") as log:
-    process = subprocess.Popen(programs.command("leakage", *options), stderr=log, stdout=log)
+  with (
+    (tmp_path / "log").open("w") as log,
+    programs.started("leakage", *options, stderr=log, stdout=log) as process,
+  ):
     deadline = time.monotonic() + 120
     while "step/s" not in (tmp_path / "log").read_text():
       assert process.poll() is None, (tmp_path / "log").read_text()
       assert time.monotonic() < deadline
       time.sleep(0.2)
     time.sleep(1)
-    os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
   assert not (folder / "scores.csv").exists()
   assert not (folder / "summary.json").exists()

@@ -30,10 +30,10 @@ def test_every_cell_can_be_run():
       assert (run.config.images or known_images(run.config)) <= 256
 
 
-def test_columns_are_what_they_say(shared_data):
+def test_columns_are_what_they_say():
   cells = {
     run.setting: run.config
-    for run in plan(attacks=["dlg"], partitions=["iid"], dataset="cifar10", data_dir=shared_data)
+    for run in plan(attacks=["dlg"], partitions=["iid"], dataset="cifar10", data_dir="nowhere")
   }
   assert tuple(cells) == (*table.SETTINGS, "one_image_cnn")
   assert cells["one_image"].mode == "gradient"

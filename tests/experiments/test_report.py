@@ -48,10 +48,12 @@ def folder(tmp_path):
     "device": "GPU:0",
   }
   (path / "summary.json").write_text(json.dumps(summary))
-  (path / "metrics.csv").write_text("round,loss,note\n0,0.10000000149011612,NA\n1,1e-07,x\n")
+  (path / "metrics.csv").write_text(
+    f"round,loss,note\n0,0.10000000149011612,NA\n1,1e-07,{HOSTILE}\n"
+  )
   (path / "failures.csv").write_text("run,reason\n")
   table = f"| a | b |\n|---|---|\n| 1 > 0 | {HOSTILE} |\n"
-  (path / "report.md").write_text(f"# Found `x < y`\n\n{table}")
+  (path / "report.md").write_text(f"# Found `x < y`\n\n{HOSTILE}\n\n{table}")
   return path
 
 

@@ -212,24 +212,39 @@ def test_robust_rules_say_whom_they_rejected(finished, tmp_path):
   assert metrics["test_accuracy"].min() > 0.3
 
 
-@pytest.mark.slow
-def test_killed_while_it_converges_and_while_it_attacks(finished, tmp_path):
-  start = [*SHORT, f"output_dir={tmp_path}"]
-  for rows in (tmp_path / "convergence" / "metrics.csv", tmp_path / "metrics.csv"):
-    program = subprocess.Popen(programs.command("semi_targeted", *start), stderr=subprocess.DEVNULL)
+def stop(start, table, how):
+  """Stops a run once a table has two rows; returns its status and its output."""
+  with programs.started("semi_targeted", *start) as program:
     deadline = time.monotonic() + 200
-    while not rows.exists() or rows.read_text().count("\n") < 3:
+    while not table.exists() or table.read_text().count("\n") < 3:
       assert time.monotonic() < deadline
       time.sleep(0.05)
-    program.send_signal(signal.SIGKILL)
-    program.wait()
-    start = [f"resume={tmp_path}"]
-  result = run(*start)
+    program.send_signal(how)
+    output, _ = program.communicate(timeout=100)
+  return program.returncode, output
+
+
+@pytest.mark.slow
+def test_killed_while_it_converges_and_while_it_attacks(finished, tmp_path):
+  stop([*SHORT, f"output_dir={tmp_path}"], tmp_path / "convergence" / "metrics.csv", signal.SIGKILL)
+  stop([f"resume={tmp_path}"], tmp_path / "metrics.csv", signal.SIGKILL)
+  result = run(f"resume={tmp_path}")
   assert result.returncode == 0, result.stderr
   first, second = (pd.read_csv(path / "metrics.csv") for path in (finished[0], tmp_path))
   pd.testing.assert_frame_equal(
     first.drop(columns="seconds"), second.drop(columns="seconds"), rtol=1e-3, atol=1e-4
   )
+
+
+@pytest.mark.slow
+def test_interrupted_while_it_converges(tmp_path):
+  """Nothing that is half trained may count as converged."""
+  start = [*SHORT, "converge_rounds=500", "patience=500", f"output_dir={tmp_path}"]
+  status, output = stop(start, tmp_path / "convergence" / "metrics.csv", signal.SIGINT)
+  assert status == 130, output
+  assert f"resume={tmp_path}" in output
+  assert not (tmp_path / "converged.npz").exists()
+  assert not (tmp_path / "metrics.csv").exists()
 
 
 @pytest.mark.parametrize(

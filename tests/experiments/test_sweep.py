@@ -16,7 +16,7 @@ from PIL import Image
 
 from experiments import program, sweep
 from experiments.options import ConfigError
-from tests.programs import command, run
+from tests.programs import run, started
 from tff_attacks.privacy import accounting
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
@@ -76,7 +76,6 @@ def test_sweeps_over_privacy(experiment, tmp_path):
     ("distributions", [], "error: pairs: give them as [4-9,8-4,0-1], or combinations=<folder>"),
     ("distributions", ["combinations=/nowhere"], "error: combinations:"),
     ("distributions", ["pairs=[4-9]", "alphas=[-1]"], "error: alphas: [-1.0] is not allowed"),
-    ("controls", ["pairs=[4-9]", "attacks=[all]"], "error: attacks: ['all'] is not allowed"),
     ("differential_privacy", ["pairs=[4-9]", "settings=[all]"], "error: settings: ['all'] is not"),
     ("dp_frontier", ["pairs=[4-9]", "settings=[]"], "error: settings: [] is not allowed"),
     ("dp_frontier", ["pairs=[4-9]", "noise_multipliers=[0]"], "error: noise_multipliers: [0.0]"),
@@ -223,10 +222,10 @@ def wait_for_rows(folder, count):
 def test_killed_twice_and_restarted(finished, tmp_path):
   start, rows = [*SIX, f"output_dir={tmp_path}"], 3
   for _ in range(2):
-    program = subprocess.Popen(command("combinations", *start), stderr=subprocess.DEVNULL)
-    wait_for_rows(tmp_path, rows)
-    program.send_signal(signal.SIGKILL)
-    program.wait()
+    with started("combinations", *start) as program:
+      wait_for_rows(tmp_path, rows)
+      program.send_signal(signal.SIGKILL)
+      program.wait()
     start, rows = [f"resume={tmp_path}"], 12
   result = run("combinations", *start)
   assert result.returncode == 0, result.stderr
@@ -234,16 +233,57 @@ def test_killed_twice_and_restarted(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_interrupted(tmp_path):
+  with started("combinations", *SIX, f"output_dir={tmp_path}") as program:
+    wait_for_rows(tmp_path, 3)
+    children = psutil.Process(program.pid).children(recursive=True)
+    program.send_signal(signal.SIGINT)
+    output, _ = program.communicate(timeout=100)
+  assert program.returncode == 130, output
+  assert f"resume={tmp_path}" in output
+  _, alive = psutil.wait_procs(children, timeout=10)
+  assert not alive
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_does_not_stop_the_others(finished, tmp_path):
-  start = [*SIX, f"output_dir={tmp_path}"]
-  program = subprocess.Popen(command("combinations", *start), stderr=subprocess.DEVNULL)
-  wait_for_rows(tmp_path, 3)
-  largest = max(
-    psutil.Process(program.pid).children(recursive=True), key=lambda p: p.memory_info().rss
-  )
-  largest.kill()
-  assert program.wait(timeout=400) == 0
+  with started("combinations", *SIX, f"output_dir={tmp_path}") as program:
+    wait_for_rows(tmp_path, 3)
+    largest = max(
+      psutil.Process(program.pid).children(recursive=True), key=lambda p: p.memory_info().rss
+    )
+    largest.kill()
+    program.communicate(timeout=400)
+  assert program.returncode == 0
   assert (tmp_path / "summary.csv").read_text() == (finished[0] / "summary.csv").read_text()
+
+
+def test_how_it_runs_may_be_given_anew(finished):
+  folder, _ = finished
+  before = (folder / "summary.csv").read_text()
+  result = run("combinations", f"resume={folder}", "jobs=1", "chunk=5")
+  assert result.returncode == 0, result.stderr
+  assert "6 of 6 runs are complete" in result.stdout
+  assert (folder / "summary.csv").read_text() == before
+
+
+@pytest.mark.parametrize(
+  ("launcher", "settings"),
+  [
+    ("joblib", ["n_jobs=3"]),
+    ("submitit_slurm", ["array_parallelism=3"]),
+    ("submitit_local", []),
+  ],
+)
+def test_jobs_are_what_the_launcher_takes_for_them(launcher, settings, tmp_path):
+  (tmp_path / "chunks_1.json").write_text('{"chunks": [["a"], ["b"]]}')
+  config = sweep.LaunchOptions(jobs=3, launcher=launcher, launcher_options=["timeout_min:9"])
+  parts = sweep._command(config, tmp_path, tmp_path / "chunks_1.json")
+  assert f"hydra/launcher={launcher}" in parts
+  assert "chunk=0,1" in parts
+  given = [part for part in parts if part.startswith("hydra.launcher.")]
+  expected = [f"hydra.launcher.{setting}" for setting in ("timeout_min=9", *settings)]
+  assert sorted(given) == sorted(expected)
 
 
 def test_a_sweep_in_use_is_refused(finished):

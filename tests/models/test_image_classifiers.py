@@ -7,6 +7,10 @@ from models import registry
 from tff_attacks import keras_state
 
 
+def trainable(model):
+  return sum(int(np.prod(w.shape)) for w in model.trainable_variables)
+
+
 @pytest.mark.parametrize(
   ("name", "size"),
   [
@@ -25,7 +29,7 @@ from tff_attacks import keras_state
 )
 def test_trainable_weights(name, size):
   model = registry.GLOBAL_MODELS[name]((32, 32, 3), 10)
-  assert sum(int(np.prod(w.shape)) for w in model.trainable_variables) == size
+  assert trainable(model) == size
   contract = registry.check_global_model(model, (32, 32, 3), 10)
   assert contract == registry.Contract(num_outputs=10, from_logits=True)
 
@@ -35,6 +39,19 @@ def test_small_images_are_padded(name):
   model = registry.GLOBAL_MODELS[name]((28, 28, 1), 10)
   registry.check_global_model(model, (28, 28, 1), 10)
   keras_state.last_layer(model)
+
+
+@pytest.mark.parametrize(
+  ("name", "size"),
+  [
+    ("attacking_distance", 4 * 4 * 50 * 200), ("attacking_distance_unpooled", 20 * 20 * 50 * 200),
+  ],
+)  # fmt: skip
+def test_trainable_weights_for_grey_images(name, size):
+  """Two convolutions of 5x5, and 200 units: they differ in what these see."""
+  convolutions = 5 * 5 * 20 + 20 + 5 * 5 * 20 * 50 + 50
+  model = registry.GLOBAL_MODELS[name]((28, 28, 1), 10)
+  assert trainable(model) == convolutions + size + 200 + 2_010
 
 
 def test_squeezing_and_exciting_adds_two_layers_to_each_block():

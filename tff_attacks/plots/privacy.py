@@ -62,7 +62,7 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
             continue
           axis.annotate(
             _of_runs(diverged, runs), (x, 0), xytext=(0, 12), textcoords="offset points",
-            rotation=90, ha="center", fontsize=7,
+            rotation=90, ha="center", fontsize=7, bbox={"color": "white", "pad": 1},
           )  # fmt: skip
       axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
     axes[0, column].set(title=f"alpha = {alpha:g}")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from tff_attacks.data import datasets
 
@@ -51,21 +52,24 @@ def test_real_mnist(shared_data):
 
 
 def test_cifar_in_colour_and_as_grey_28(tmp_path):
-  grey = np.broadcast_to(np.uint8([[[[255]]]]), [20, 32, 32, 3])
+  pixels = np.random.default_rng(0).integers(0, 256, [20, 32, 32, 3], np.uint8)
   write(
     tmp_path,
     "cifar10",
-    x_train=grey,
-    x_test=grey[:10],
+    x_train=pixels,
+    x_test=pixels[:10],
     y_train=(np.arange(20) % 10)[:, None],
     y_test=np.arange(10)[:, None],
   )
   colour = datasets.load("cifar10", str(tmp_path))
   assert colour.image_shape == (32, 32, 3)
   assert colour.train.labels.shape == (20,)
+  np.testing.assert_allclose(colour.train.images, pixels / 127.5 - 1, atol=1e-6)
   as_mnist = datasets.load("cifar10_grey28", str(tmp_path))
   assert as_mnist.image_shape == (28, 28, 1)
-  np.testing.assert_allclose(as_mnist.train.images, 1)
+  grey = Image.fromarray(pixels[7]).convert("L").resize((28, 28), Image.Resampling.BILINEAR)
+  found = as_mnist.train.images[7, ..., 0]
+  np.testing.assert_allclose(found, np.asarray(grey) / 127.5 - 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(

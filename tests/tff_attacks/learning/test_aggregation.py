@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import tiny
+from tests.tff_attacks.learning import test_robust
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.learning import aggregation, process, robust
@@ -44,12 +45,13 @@ def clipped(updates, norm):
 
 
 def expected(name, updates):
+  last = np.zeros(updates.shape[1], np.float32)
+  if name == "geometric_median":
+    found = robust.apply(robust.geometric_median(), tf.constant(updates), SERVER.byzantine, last)
+    return found[0].numpy()
   if name in aggregation.RULES:
-    rule = aggregation.RULES[name](SERVER)
-    aggregate, _, _ = robust.apply(
-      rule, tf.constant(updates), SERVER.byzantine, tf.zeros(updates.shape[1])
-    )
-    return aggregate.numpy()
+    bound = {"norm_filter": {"bound": BOUND}, "centered_clipping": {"radius": BOUND}}.get(name, {})
+    return test_robust.REFERENCES[name](updates, SERVER.byzantine, last, **bound)
   if name in ("norm_clipping", "adaptive_norm_clipping", "dp"):
     return clipped(updates, BOUND).mean(axis=0)
   sizes = [data.labels.size for data in DATA] if name == "examples_weighted_mean" else None

@@ -63,16 +63,16 @@ def reference_trimmed_mean(updates, byzantine, last):
   return ordered[byzantine : len(updates) - byzantine].mean(axis=0)
 
 
-def reference_norm_filter(updates, byzantine, last):
-  kept = updates[np.linalg.norm(updates, axis=1) <= BOUND]
+def reference_norm_filter(updates, byzantine, last, bound=BOUND):
+  kept = updates[np.linalg.norm(updates, axis=1) <= bound]
   return kept.mean(axis=0) if len(kept) else np.zeros_like(last)
 
 
-def reference_centered_clipping(updates, byzantine, last):
+def reference_centered_clipping(updates, byzantine, last, radius=RADIUS):
   for _ in range(3):
     differences = updates - last
     norms = np.linalg.norm(differences, axis=1, keepdims=True)
-    last = last + (differences * np.minimum(1, RADIUS / np.maximum(norms, 1e-30))).mean(axis=0)
+    last = last + (differences * np.minimum(1, radius / np.maximum(norms, 1e-30))).mean(axis=0)
   return last
 
 
