@@ -21,6 +21,9 @@ def load(
     data_dir: Where it is.
     test_images: How many.
     image_size: Height and width of `FOLDER`'s images.
+
+  Raises:
+    ValueError: If it has fewer, or `FOLDER` no `data_dir`.
   """
   if name == FOLDER:
     if data_dir is None:

@@ -203,7 +203,7 @@ def _memory(config: DoctorConfig) -> Iterator[Finding]:
   import psutil  # If it is missing, the versions have said so by now.
 
   free = psutil.virtual_memory().available / 1e9
-  advice = f"A run takes up to {_MEMORY_GB} GB: end other programs, or give a sweep jobs=1."
+  advice = f"Most runs take up to {_MEMORY_GB} GB: end other programs, or give a sweep jobs=1."
   yield Finding(f"{free:,.1f} GB of memory available", advice if free < _MEMORY_GB else "")
 
 

@@ -15,7 +15,7 @@ LACKS = ("both", "reconstruct", "none")
 
 
 def one_class(num_clients: int, num_classes: int, images_per_class: int) -> np.ndarray:
-  """Client k holds `images_per_class` images of class k (mod C): alpha = 0."""
+  """Client k holds `images_per_class` images of class k (mod C), shared if others do: alpha = 0."""
   table = np.zeros([num_clients, num_classes], int)
   holders = np.bincount(np.arange(num_clients) % num_classes, minlength=num_classes)
   for client in range(num_clients):

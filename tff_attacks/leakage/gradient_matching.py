@@ -77,9 +77,9 @@ def idlg(model_fn: keras_state.ModelFn, steps: int = 6000) -> leakage.Reconstruc
 def inverting_gradients(
   model_fn: keras_state.ModelFn,
   infer_labels: labels.Infer | None = None,
-  steps: int = 4000,
+  steps: int = 24_000,
   learning_rate: float = 0.1,
-  total_variation: float = 0.01,
+  total_variation: float = 1e-4,
   unroll: bool = True,
   box: bool = True,
   largest: int = 0,
@@ -94,10 +94,10 @@ def inverting_gradients(
   Args:
     model_fn: Builds the global model.
     infer_labels: A method of `labels`; None looks for the labels together with the images.
-    steps: Of Adam; the source's script takes 24,000.
+    steps: Of Adam; as many as in the source's script.
     learning_rate: Of Adam at first, see `search.three_drops`; images are moved by the signs of
       their gradients.
-    total_variation: Weight of the smoothness prior. The source's script has 1e-4, its notebooks
+    total_variation: Weight of the smoothness prior, that of the source's script; its notebooks have
       1e-6 (small networks, untrained ones) to 0.1 (trained ResNets).
     unroll: Whether the client's local steps are simulated, with its images in an order that is
       a guess; if not, the mean gradient is taken for that of one batch.

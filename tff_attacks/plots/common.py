@@ -46,7 +46,7 @@ def picture(images: np.ndarray, path: pathlib.Path) -> None:
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
-  """Puts images side by side, a pixel apart.
+  """Puts images side by side, two pixels apart.
 
   Args:
     images: float `[n, height, width, channels]` in [-1, 1].
