@@ -38,6 +38,13 @@ def test_the_report_stands_beside_the_papers_values():
   assert "wrong label" not in text
 
 
+def test_each_number_is_in_its_own_column():
+  score = scores_of([4, 4], 8, hits_in_range=3, true_hits=1, hits_psnr=9.5, ssim=0.25, noise=0.25)
+  text = describe(score)
+  assert "| 38% | 12% | 25% |" in text  # In range, true, of noise.
+  assert "| 0.90 | 9.5 | 20.0 | 0.25 | 0% | 1 |" in text
+
+
 def test_the_report_compares_with_the_control():
   true, wrong = scores_of([2] * 12, 2), scores_of([0] * 12, 2, "wrong_label")
   text = describe(true, wrong)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import crpa_run, crpa_setup
+from experiments import data as data_lib
 from experiments.crpa_config import CRPAConfig
 from tff_attacks.attacks import crpa
 from tff_attacks.data import datasets
@@ -100,3 +101,10 @@ def test_whom_a_robust_rule_rejected(attack, malicious):
   outcome = loop.Outcome([1, 2, 4, 5], {"not_finite": 1, "kept": kept})
   expected = {"rejected_malicious": malicious, "rejected_honest": 2 - malicious, "not_finite": 1}
   assert observer._rejected(outcome) == expected
+
+
+def test_fewer_test_images_are_the_first():
+  few = data_lib.load("digits", None, 50).test
+  np.testing.assert_array_equal(few.images, DIGITS.test.images[:50])
+  np.testing.assert_array_equal(few.labels, DIGITS.test.labels[:50])
+  assert data_lib.load("digits", None, 0).test.labels.size == DIGITS.test.labels.size

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from tff_attacks.metrics import adversarial
@@ -31,3 +32,18 @@ def test_the_interval_of_copies_holds_where_images_differ():
     low, high = adversarial.rates(hits, copies=8).copies_interval
     covered += low <= 0.5 <= high
   assert covered >= 0.95 * 400
+
+
+def test_settings_count_each_kind_of_hit_by_itself():
+  names = ("hits_norm", "confidence", "hits_psnr", "others_psnr", "ssim", "identified", "seconds")
+  means = {name: [i, i + 1.0] for i, name in enumerate(names)}
+  scores = pd.DataFrame(
+    {"gradient": "true_label", "stack": 4, "total_variation": 0.1, "tensors": "all",
+     "hits": [4, 2], "hits_in_range": [3, 1], "true_hits": [1, 0], "noise": [0.0, 0.5]} | means
+  )  # fmt: skip
+  (row,) = adversarial.settings(scores).to_dict("records")
+  assert row["num_images"] == 2
+  assert (row["copies"], row["images"]) == (6 / 8, 1)
+  assert (row["copies_in_range"], row["copies_true"]) == (4 / 8, 1 / 8)
+  assert (row["copies_noise"], row["images_noise"]) == (0.25, (0 + 1 - 0.5**4) / 2)
+  assert [row[name] for name in names] == [i + 0.5 for i in range(7)]

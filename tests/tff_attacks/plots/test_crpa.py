@@ -12,9 +12,12 @@ from tff_attacks.plots import crpa
 )
 def test_the_round_of_the_strongest_attack(accuracies, strongest, axes_of, folder):
   pd.DataFrame({"attack_accuracy": accuracies}).to_csv(folder / "metrics.csv", index=False)
-  matrices = [str((np.eye(2, dtype=int) * i).tolist()) for i in (1, 2, 3)]
-  pd.DataFrame({"confusion": matrices}).to_csv(folder / "confusion.csv", index=False)
+  matrices = [np.eye(2, dtype=int) * i for i in (1, 2, 3)]
+  texts = [str(matrix.tolist()) for matrix in matrices]
+  pd.DataFrame({"confusion": texts}).to_csv(folder / "confusion.csv", index=False)
   axes = axes_of(crpa.confusion_matrix, folder)
   titles = [axis.get_title() for axis in axes]
   assert titles[0] == f"Global model after round {strongest} (strongest attack)"
   assert titles[1] == "Global model after round 3 (last round)"
+  for axis, number in zip(axes, (strongest, 3), strict=True):
+    np.testing.assert_array_equal(axis.images[0].get_array(), matrices[number - 1])

@@ -33,9 +33,13 @@ def test_settings_draws_each_mean(axes_of, tmp_path):
   means = study.table(runs, ["alpha", "setting", "reconstruct", "poison"])
   names = ("aaa", "aaa", "test_accuracy", "test_accuracy", "correlation", "correlation")
   for i, (axis, name) in enumerate(zip(axes, names, strict=True)):
-    heights = sorted(patch.get_height() for patch in axis.patches)
-    expected = sorted(means.xs([0.0, 10.0][i % 2], level="alpha")[name])
+    heights = [patch.get_height() for patch in axis.patches]
+    of_alpha = means.xs([0.0, 10.0][i % 2], level="alpha")[name]
+    # A colour after the other, each over all pairs.
+    expected = [of_alpha[kind, g, t] for kind in ("none", "sgd", "records") for g, t in PAIRS]
     np.testing.assert_allclose(heights, expected)
+    at = [round(patch.get_x() + patch.get_width() / 2) for patch in axis.patches]
+    assert at == [0, 1] * 3
   Image.open(tmp_path / "settings.png").verify()
 
 

@@ -53,9 +53,13 @@ def test_combinations_writes_every_value_into_its_cell(axes_of, tmp_path):
 def test_distributions_draws_each_mean(axes_of, tmp_path):
   runs = summary(alphas=(0.0, 0.1, 10.0))
   bars, mixes = axes_of(study.distributions, runs, tmp_path)
+  # A pair after the other, each over all alphas.
   heights = [patch.get_height() for patch in bars.patches]
   expected = study.table(runs, ["reconstruct", "poison", "alpha"])["aaa"]
-  assert sorted(heights) == pytest.approx(sorted(expected))
+  pairs, alphas = ((0, 1), (1, 0), (2, 1)), (0.0, 0.1, 10.0)
+  assert heights == pytest.approx([expected[g, t, alpha] for g, t in pairs for alpha in alphas])
+  at = [round(patch.get_x() + patch.get_width() / 2) for patch in bars.patches]
+  assert at == [0, 1, 2] * 3
   assert {round(patch.get_height(), 6) for patch in mixes.patches} == {0.7, 0.3}
 
 
@@ -63,7 +67,11 @@ def test_controls_draws_each_attack_and_none(axes_of, tmp_path):
   runs = summary(attacks=("crpa", "noise"))
   (axes,) = axes_of(study.controls, runs, tmp_path)
   assert [t.get_text() for t in axes.get_legend().get_texts()] == ["crpa", "noise", "no attack"]
-  assert len(axes.patches) == 9
+  means = study.table(runs, ["reconstruct", "poison", "attack"])
+  pairs = ((0, 1), (1, 0), (2, 1))
+  expected = [means.loc[(*pair, attack), "aaa"] for attack in ("crpa", "noise") for pair in pairs]
+  expected += [means.loc[(*pair, "crpa"), "no_attack"] for pair in pairs]
+  assert [patch.get_height() for patch in axes.patches] == pytest.approx(expected)
 
 
 def test_histogram_and_images(folder):
