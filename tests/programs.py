@@ -1,6 +1,7 @@
 """The project's programs, as a user runs them."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 
@@ -27,6 +28,8 @@ def started(name, *arguments, **options):
   """A program in the background, which does not outlive the block; its output is piped."""
   program = subprocess.Popen(
     command(name, *arguments),
+    # Tests that run in a shell's background would hand on that Ctrl-C is ignored.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | options,
   )
   try:
