@@ -54,6 +54,12 @@ def option(
   return dataclasses.field(default=default, metadata=metadata)
 
 
+def with_default(config_class: type, name: str, default: Any) -> Any:
+  """The field of another config, with another default."""
+  (field,) = (field for field in dataclasses.fields(config_class) if field.name == name)
+  return dataclasses.field(default=default, metadata=field.metadata)
+
+
 def shared(config: Any, config_class: type) -> dict[str, Any]:
   """The options of a config that another kind has, too, but for those of its results folder."""
   names = {field.name for field in dataclasses.fields(config_class)} - {"output_dir", "resume"}

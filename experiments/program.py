@@ -47,23 +47,25 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
   """Runs an experiment from the command line and exits with its status.
 
   Args:
-    name: The module's name; its last part names `conf/<part>.yaml`.
-    config_class: Dataclass of `options.option` fields.
+    name: The module's name; its last part is the script's, which names `conf/<script>/preset/`.
+    config_class: Dataclass of `options.option` fields; the default of `preset`, if it has one, is
+      the preset that is taken.
     summary: What it does, for `--help`.
     run: (config) -> exit status. Raises `ConfigError` at bad input, `UnreadableError` if what it
       would go on from is damaged, and `FloatingPointError` if there is nothing to go on with.
   """
   script = name.rpartition(".")[2]
   if {"-h", "--help"} & set(sys.argv[1:]):
-    print(options.manual(config_class, name, summary, _presets(script)))
+    print(options.manual(config_class, name, summary, _presets(script, config_class)))
     return
   try:
-    _check_preset(script)
     _check_arguments(config_class)
   except options.ConfigError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(BAD_INPUT)
-  config_store.ConfigStore.instance().store(f"{script}_schema", config_class)
+  store = config_store.ConfigStore.instance().store
+  store(f"{script}_schema", config_class)
+  store(script, _primary(script, config_class))
   started = False
 
   @hydra.main(version_base="1.3", config_path=str(_conf(script)), config_name=script)
@@ -311,28 +313,29 @@ def federated(config: Any, name: str, check: Callable[[Any], None], module: str)
       return script.run(config, setup, runtime, results)
 
 
-def _presets(script: str) -> dict[str, dict[str, Any]]:
+def _primary(script: str, config_class: type) -> dict[str, Any]:
+  """Hydra's configuration of a script: its options, and the values of its default preset."""
+  chosen = getattr(config_class, "preset", None)
+  return {
+    "defaults": [
+      f"{script}_schema",
+      *([{"preset": chosen}] if chosen else []),
+      "_self_",
+      # The results folder is ours to make, once the input has been checked, and so is the log.
+      {"override hydra/job_logging": "none"},
+      {"override hydra/hydra_logging": "none"},
+    ],
+    "hydra": {"output_subdir": None, "run": {"dir": "."}, "job": {"chdir": False}},
+  }
+
+
+def _presets(script: str, config_class: type) -> dict[str, dict[str, Any]]:
   """Values of each preset, the default one first; none if the script has no presets."""
-  folder = _conf(script)
-  defaults = yaml.safe_load((folder / f"{script}.yaml").read_text())["defaults"]
-  chosen = [e["preset"] for e in defaults if isinstance(e, dict) and "preset" in e]
+  chosen = getattr(config_class, "preset", None)
   if not chosen:
     return {}
-  files = sorted((folder / "preset").glob("*.yaml"), key=lambda file: file.stem != chosen[0])
+  files = sorted((_conf(script) / "preset").glob("*.yaml"), key=lambda file: file.stem != chosen)
   return {file.stem: yaml.safe_load(file.read_text()) for file in files}
-
-
-def _check_preset(script: str) -> None:
-  """Refuses one that is not there; Hydra takes it for the name of a file, and says less.
-
-  Raises:
-    ConfigError: If the command line names one.
-  """
-  for argument in sys.argv[1:]:
-    name, _, value = argument.partition("=")
-    value = value.strip("\"'")  # `command` quotes it.
-    if name == "preset" and (presets := _presets(script)) and value not in presets:
-      raise options.ConfigError(f"preset: {value!r} is not allowed; allowed: {', '.join(presets)}")
 
 
 def _check_arguments(config_class: type) -> None:
@@ -359,15 +362,20 @@ def _check_arguments(config_class: type) -> None:
       override = parser.parse_override(argument)
       if override.is_sweep_override():
         raise options.ConfigError(f"{argument}: one value only, or [a,b] where a list is asked for")
+      value = override.value()
+      if name == "preset" and value not in (choices := known[name].metadata["choices"]):
+        # Hydra would take it for the name of a file.
+        allowed = ", ".join(choices)
+        raise options.ConfigError(f"preset: {value!r} is not allowed; allowed: {allowed}")
       try:
-        OmegaConf.update(schema, name, override.value())
+        OmegaConf.update(schema, name, value)
       except OmegaConfBaseException as error:
         allowed = options.describe(config_class, known[name])
-        value = argument.partition("=")[2]
-        raise options.ConfigError(f"{name}: {value} is not allowed; allowed: {allowed}") from error
+        text = argument.partition("=")[2]
+        raise options.ConfigError(f"{name}: {text} is not allowed; allowed: {allowed}") from error
 
 
 def _conf(script: str) -> pathlib.Path:
-  """The folder of a script's configuration: its own, or that of CRPA and its sweeps."""
+  """The folder of a script's presets: its own, or that of CRPA and its sweeps."""
   own = _CONF / script
   return own if own.is_dir() else _CONF

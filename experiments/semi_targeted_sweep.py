@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import defence_options, program, sweep
-from experiments.options import ConfigError, bad_input, option, shared
+from experiments.options import ConfigError, bad_input, option, shared, with_default
 from experiments.semi_targeted_config import (
   AGGREGATORS,
   ATTACKS,
@@ -39,6 +39,7 @@ class SemiTargetedSweepConfig(LaunchOptions, SemiTargetedConfig):
   """Options of `python -m experiments.semi_targeted_sweep`."""
 
   varies = ("attack", "target", "attacking_frequency", "aggregator", "start_from")
+  preset: str = with_default(SemiTargetedConfig, "preset", "paper")
   attacks: list[str] = option(
     ["label_flipping", "train_and_scale", "ada_full", "ada_partial"],
     "What compromised clients do, beside nothing at all.",

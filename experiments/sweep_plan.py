@@ -14,7 +14,7 @@ import pandas as pd
 
 from experiments import sweep
 from experiments.crpa_config import CRPAConfig
-from experiments.options import ConfigError, option, shared
+from experiments.options import ConfigError, option, shared, with_default
 from experiments.sweep import LaunchOptions, Run
 from tff_attacks.data import datasets
 from tff_attacks.metrics import classification
@@ -25,6 +25,7 @@ class SweepConfig(LaunchOptions, CRPAConfig):
   """Options of every sweep of CRPA; those of `experiments.crpa` hold for all of its runs."""
 
   varies: ClassVar[Sequence[str]] = ("attack", "reconstruct", "poison")
+  preset: str = with_default(CRPAConfig, "preset", "small")
   pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4]; none means all of them.")
 
 

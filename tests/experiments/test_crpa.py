@@ -289,7 +289,7 @@ def test_other_federations(arguments, tmp_path):
     (["images_per_class=1000"], "error: images_per_class: 1000 images of class"),
     (["no_such_option=1"], "no_such_option"),
     (["rounds=many"], "rounds"),
-    (["preset=other"], "error: preset: 'other' is not allowed; allowed: quick, paper, small"),
+    (["preset=other"], "error: preset: 'other' is not allowed; allowed: quick, small, paper"),
     (["rounds"], "rounds"),
     (["resume=/no/such/folder"], "error: resume: /no/such/folder/config.yaml cannot be read"),
     (["resume=somewhere", "rounds=3"], "error: resume: the run keeps its own options"),
