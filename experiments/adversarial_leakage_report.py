@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
-from experiments.published import markdown
+from experiments.tables import markdown
 from tff_attacks.metrics import adversarial as metrics
 from tff_attacks.metrics import significance
 

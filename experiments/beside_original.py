@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tqdm
 
-from experiments import crpa_config, data, original_crpa, program, published
+from experiments import crpa_config, data, original_crpa, program, tables
 from experiments.options import shared, validate
 from tff_attacks.metrics.classification import LATE_ROUNDS
 from tff_attacks.plots import study as plots
@@ -60,7 +60,7 @@ def compare(config: Any, folder: pathlib.Path) -> list[str]:
   return [
     f"## Beside the published code: {config.dataset}, {pair}, {config.repetitions} runs each",
     "",
-    *published.markdown(head, rows),
+    *tables.markdown(head, rows),
     "",
     _curves(runs, folder),
     "",

@@ -110,7 +110,7 @@ def prepare(config: CRPAConfig) -> Setup:
   shapes["injected_images"] = config.poison_images if injects else 0
   shapes["attack"] = "injection" if injects else config.attack
   if config.privacy != "clients" and config.aggregator in defence_options.MEANS:
-    shapes["num_clients"] = 0  # Any number shares a trace.
+    shapes["num_clients"] = 0  # The trace does not depend on it.
   dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
   if not (dataset.test.labels == config.reconstruct).any():
     raise ValueError(f"reconstruct: no test image of class {config.reconstruct}")

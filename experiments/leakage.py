@@ -1,12 +1,12 @@
 """One reconstruction by a curious server."""
 
 from experiments import program
-from experiments.leakage_config import SUMMARY, LeakageConfig, check
+from experiments.leakage_config import SUMMARY, LeakageConfig
 
 
 def run(config: LeakageConfig) -> int:
   """Runs, or resumes, one run and returns its exit status."""
-  return program.federated(config, "leakage", check, "experiments.leakage_run")
+  return program.federated(config, "leakage")
 
 
 if __name__ == "__main__":

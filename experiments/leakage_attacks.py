@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import math
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -12,17 +13,7 @@ import tensorflow as tf
 from experiments.leakage_config import ATTACKS, LeakageConfig, known_images
 from models import grnn as grnn_networks
 from tff_attacks import keras_state
-from tff_attacks.leakage import (
-  cocktail_party,
-  dlf,
-  feature_inversion,
-  ggl,
-  gradient_matching,
-  grnn,
-  labels,
-  leakage,
-  robbing,
-)
+from tff_attacks.leakage import feature_inversion, labels, leakage
 
 _STEPS = ("steps", "evaluations")
 """What the option `steps` is called."""
@@ -36,17 +27,9 @@ _MIXTURES = ("cocktail_party", "feature_inversion")
 _ANY_END = (*_MIXTURES, "robbing_the_fed")
 """Attacks that look at other layers than the last one."""
 
-_ATTACKS: dict[str, Callable[..., leakage.Reconstruct]] = {
-  "dlg": gradient_matching.dlg,
-  "idlg": gradient_matching.idlg,
-  "inverting_gradients": gradient_matching.inverting_gradients,
-  "dlf": dlf.dlf,
-  "ggl": ggl.ggl,
-  "grnn": grnn.grnn,
-  "cocktail_party": cocktail_party.cocktail_party,
-  "feature_inversion": feature_inversion.feature_inversion,
-  "robbing_the_fed": robbing.robbing_the_fed,
-}
+
+def _function(config: LeakageConfig) -> Callable[..., leakage.Reconstruct]:
+  return pkgutil.resolve_name(f"tff_attacks.leakage.{ATTACKS[config.attack].function}")
 
 
 def settings(config: LeakageConfig) -> dict[str, Any]:
@@ -55,7 +38,7 @@ def settings(config: LeakageConfig) -> dict[str, Any]:
   Raises:
     ValueError: If the attack has no such keyword, or a value has another type.
   """
-  parameters = inspect.signature(_ATTACKS[config.attack]).parameters
+  parameters = inspect.signature(_function(config)).parameters
   own = {
     name: p.default
     for name, p in parameters.items()
@@ -92,7 +75,7 @@ def _value(name: str, text: str, kind: type) -> Any:
 
 def search_steps(config: LeakageConfig) -> int | None:
   """How many steps the attack's search has, as far as that is known before."""
-  keywords = inspect.signature(functools.partial(_ATTACKS[config.attack], **settings(config)))
+  keywords = inspect.signature(functools.partial(_function(config), **settings(config)))
   names = {*_STEPS, "inversion_steps"} & set(keywords.parameters)
   return sum(keywords.parameters[name].default for name in names) or None
 
@@ -111,7 +94,7 @@ def build(
     ValueError: If the attack has no such settings, or cannot work on such images.
   """
   keywords = settings(config)
-  attack = _ATTACKS[config.attack]
+  attack = _function(config)
   model, count = model_fn(), config.images or known_images(config)
   classes = model.output_shape[-1]
   if config.attack not in _ANY_END:

@@ -16,37 +16,44 @@ results folder afterwards. Ctrl-C keeps the best reconstruction so far."""
 
 
 class Attack(NamedTuple):
-  """How an attack is usually run.
+  """An attack, and how it is usually run.
 
   Attributes:
+    function: Where it is in `tff_attacks.leakage`; not imported here, as TensorFlow takes seconds.
     model: On which global model.
     quick: Settings with which it ends within minutes, in place of the published ones.
+    one_image: Whether it looks for a single image.
   """
 
+  function: str
   model: str
   quick: dict[str, Any]
+  one_image: bool = False
 
 
 ATTACKS = {
-  "dlg": Attack("lenet", {"steps": 600}),
-  "idlg": Attack("lenet", {"steps": 600}),
-  "inverting_gradients": Attack("cnn", {"steps": 600, "total_variation": 1e-3}),
-  "dlf": Attack("dlf_cnn", {}),
-  "ggl": Attack("cnn", {"evaluations": 2500}),
-  "grnn": Attack("lenet", {"steps": 1500}),
-  "cocktail_party": Attack("mlp", {"steps": 2000, "learning_rate": 0.01}),
+  "dlg": Attack("gradient_matching:dlg", "lenet", {"steps": 600}),
+  "idlg": Attack("gradient_matching:idlg", "lenet", {"steps": 600}, one_image=True),
+  "inverting_gradients": Attack(
+    "gradient_matching:inverting_gradients", "cnn", {"steps": 600, "total_variation": 1e-3}
+  ),
+  "dlf": Attack("dlf:dlf", "dlf_cnn", {}),
+  "ggl": Attack("ggl:ggl", "cnn", {"evaluations": 2500}, one_image=True),
+  "grnn": Attack("grnn:grnn", "lenet", {"steps": 1500}),
+  "cocktail_party": Attack(
+    "cocktail_party:cocktail_party", "mlp", {"steps": 2000, "learning_rate": 0.01}
+  ),
   "feature_inversion": Attack(
+    "feature_inversion:feature_inversion",
     "vgg16",
     {
       "steps": 2000, "learning_rate": 0.01, "decorrelation": 0.1, "one_sign": 1.0,
       "inversion_steps": 600,
     },
   ),
-  "robbing_the_fed": Attack("resnet18", {}),
+  "robbing_the_fed": Attack("robbing:robbing_the_fed", "resnet18", {}),
 }  # fmt: skip
 LABELS = ("idlg", "yin", "zsaa", "dimitrov", "irlg", "rlu")
-ONE_IMAGE = ("idlg", "ggl")
-"""Attacks that look for a single image."""
 
 
 @dataclasses.dataclass
@@ -158,8 +165,12 @@ def check(config: LeakageConfig) -> None:
     raise ConfigError(f"images: the client trains on {known_images(config)}")
   if config.labels == "given" and config.images not in (None, known_images(config)):
     raise ConfigError(f"images: labels=given has {known_images(config)} labels, leave it out")
-  for name in (config.attack, config.labels):
-    if name in ONE_IMAGE and (config.images or known_images(config)) > 1:
+  several = (config.images or known_images(config)) > 1
+  for name, one_image in (
+    (config.attack, ATTACKS[config.attack].one_image),
+    (config.labels, config.labels == "idlg"),
+  ):
+    if one_image and several:
       raise ConfigError(f"images: {name} looks for a single one, give images=1")
   if config.start_from is not None and config.attack != "ggl":
     raise ConfigError("start_from: only ggl takes a generator")

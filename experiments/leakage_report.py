@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from experiments.published import markdown
+from experiments.tables import markdown
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "leakage.csv"
 _DMGAN = (

@@ -287,23 +287,22 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def federated(config: Any, name: str, check: Callable[[Any], None], module: str) -> int:
+def federated(config: Any, name: str) -> int:
   """Runs, or resumes, one run of a federated experiment and returns its exit status.
 
   Args:
     config: With `resume`, `output_dir` and the options of the runtime.
-    name: Of the experiment.
-    check: (config) -> None; raises `ConfigError`. Reads no data.
-    module: Has `prepare(config)` -> setup and `run(config, setup, runtime, results)` -> exit
-      status. It is imported late: TensorFlow takes seconds, and help and most bad input
-      need not wait for it.
+    name: Of the experiment. Its module `<name>_config` has `check(config)`, which raises
+      `ConfigError` and reads no data; `<name>_run` has `prepare(config)` -> setup and
+      `run(config, setup, runtime, results)` -> exit status. That one is imported late:
+      TensorFlow takes seconds, and help and most bad input need not wait for it.
   """
   resuming = config.resume is not None
   if resuming:
     config = read_config(name, type(config), config.resume)
-  check(config)
+  importlib.import_module(f"experiments.{name}_config").check(config)
 
-  script = importlib.import_module(module)
+  script = importlib.import_module(f"experiments.{name}_run")
   from tff_attacks.runtime import worker
 
   worker.remove_stock_context()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pandas as pd
 from experiments import claims, program, sweep
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
+from experiments.tables import markdown
 from tff_attacks import files
 from tff_attacks.metrics import significance, study
 from tff_attacks.metrics.classification import LATE_ROUNDS
@@ -127,13 +127,6 @@ def matrix(dataset: str) -> pd.Series:
 
 def _reference(dataset: str) -> pathlib.Path:
   return _FOLDER / f"crpa_{dataset}_aaa.csv"
-
-
-def markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
-  """A table in Markdown."""
-  head = list(head)
-  lines = [f"| {' | '.join(map(str, row))} |" for row in [head, *rows]]
-  return [lines[0], "|" + "---|" * len(head), *lines[1:]]
 
 
 def _combinations(summary: pd.DataFrame) -> list[str]:

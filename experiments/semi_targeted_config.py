@@ -14,10 +14,10 @@ Watch the accuracy while it runs; read summary.json, metrics.csv and images/ in 
 afterwards: ATA is the share of source images that is called the target, MTA the accuracy on all \
 other classes."""
 
-ATTACKS = (
-  *("label_flipping", "train_and_scale", "model_replacement"),
-  *("ada_full", "ada_partial", "none"),
-)
+CHOOSING = ("ada_full", "ada_partial")
+"""Attacks that choose the target class."""
+
+ATTACKS = ("label_flipping", "train_and_scale", "model_replacement", *CHOOSING, "none")
 AGGREGATORS = (*defence_options.AGGREGATORS, "dp")
 
 NO_TARGET = -1
@@ -88,8 +88,8 @@ class SemiTargetedConfig(defence_options.DefenceOptions, run_options.RunOptions)
 
 
 def needs_target(attack: str) -> bool:
-  """Whether an attack takes the target that it is given; ADA chooses its own."""
-  return attack != "none" and not attack.startswith("ada")
+  """Whether an attack takes the target that it is given."""
+  return attack not in (*CHOOSING, "none")
 
 
 def num_adversaries(config: SemiTargetedConfig) -> int:
@@ -111,7 +111,7 @@ def check(config: SemiTargetedConfig) -> None:
   if len(config.sources) == datasets.NUM_CLASSES[config.dataset]:
     raise ConfigError("sources: leave a class out, MTA is the accuracy on the others")
   # Without attack, ATA is of the target that is given, too.
-  if config.target in config.sources and not config.attack.startswith("ada"):
+  if config.target in config.sources and config.attack not in CHOOSING:
     raise ConfigError(f"target: {config.target} is a source class")
   if config.attacking_frequency > 1:
     raise ConfigError("attacking_frequency: must be 1 or less")

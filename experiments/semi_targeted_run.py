@@ -47,7 +47,8 @@ def run(
   ]
   # Shuffles and cohorts go on from where convergence ends at the latest.
   first = max(config.converge_rounds, start.rounds)
-  # Other noise than before; an adaptive norm, or a centre, starts anew with the attack.
+  # A seed of its own, so that the noise does not repeat that of convergence. The state of the
+  # aggregator (an adaptive norm, a centre) starts anew with the attack.
   server = federation.initial_server(start.weights, config.seed + 2**32)
   return federated_run.run(
     "semi_targeted",

@@ -183,7 +183,7 @@ def prepare(config: SemiTargetedConfig) -> Setup:
 
 
 def _parameters(num_classes: int, config: SemiTargetedConfig) -> label_flipping.Parameters:
-  chooses = config.attack.startswith("ada")
+  chooses = config.attack in semi_targeted_config.CHOOSING
   target = semi_targeted_config.NO_TARGET if chooses else config.target
   return label_flipping.Parameters(
     *label_flipping.one_target(num_classes, config.sources, target),
@@ -199,7 +199,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   model_fn, model, contract = registry.global_model(
     shapes.model, dataset.image_shape, dataset.num_classes
   )
-  if shapes.attack.startswith("ada"):
+  if shapes.attack in semi_targeted_config.CHOOSING:
     distance_aware.build(model)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = local_training.local_training(

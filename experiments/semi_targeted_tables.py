@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from experiments.published import markdown
+from experiments.semi_targeted_config import CHOOSING
+from experiments.tables import markdown
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "semi_targeted.csv"
 _CELL = ["attack", "frequency"]
@@ -80,7 +81,7 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
     )
     for attack, frequency in means.index
     for other in _OTHERS
-    if attack.startswith("ada") and (other, frequency) in means.index
+    if attack in CHOOSING and (other, frequency) in means.index
   ]  # fmt: skip
   return [
     f"# Semi-targeted attacks, means over {', '.join(cells)}",
@@ -162,7 +163,7 @@ def advantages(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
   rows = []
   for attack, frequency in by_seed.index:
     for other in _OTHERS:
-      if attack.startswith("ada") and (other, frequency) in by_seed.index:
+      if attack in CHOOSING and (other, frequency) in by_seed.index:
         # Over an ATA of zero there is no ratio.
         others = by_seed.loc[(other, frequency)]
         ratio = by_seed.loc[(attack, frequency)] / others.where(others > 0)
@@ -203,7 +204,7 @@ def chosen_and_best(runs: pd.DataFrame) -> pd.DataFrame:
   """
   fixed = runs[runs["attack"] == "train_and_scale"]
   rows = []
-  for one in runs[runs["attack"].str.startswith("ada")].to_dict("records"):
+  for one in runs[runs["attack"].isin(CHOOSING)].to_dict("records"):
     same = fixed[(fixed["frequency"] == one["frequency"]) & (fixed["seed"] == one["seed"])]
     by_source = json.loads(one["choices"])
     if len(same) < 2 or len(by_source) != 1:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import sweep
-from experiments.crpa_config import CRPAConfig
+from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError, option, shared, with_default
 from experiments.sweep import LaunchOptions, Run
 from tff_attacks.data import datasets
@@ -36,9 +36,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "generator_learning_rate": 0.0,
     "discriminator_learning_rate": 0.0,
   },
-  "noise": {"attack": "noise"},
-  "other_class": {"attack": "other_class"},
-  "real": {"attack": "real"},
+  **{name: {"attack": name} for name in INJECTED},
   "none": {"attack": "none", "adversary_noise": True},
 }
 """The attack and its controls, as options of `experiments.crpa`."""

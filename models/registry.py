@@ -1,7 +1,7 @@
 """Models by name: ours, or a user's own as `package.module:function`."""
 
 import functools
-import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -145,13 +145,12 @@ def find(kind: str, name: str, known: dict[str, Callable[..., tf.keras.Model]]):
   """
   if name in known:
     return known[name]
-  module, colon, function = name.partition(":")
-  if not colon:
+  if ":" not in name:
     raise ValueError(
       f"{kind}: unknown {name!r}; allowed: {', '.join(known)}, or package.module:function"
     )
   try:
-    found = getattr(importlib.import_module(module), function)
+    found = pkgutil.resolve_name(name)
   except Exception as error:  # Whatever a user's module raises.
     raise ValueError(f"{kind}: {name!r} cannot be imported: {error}") from error
   if not callable(found):

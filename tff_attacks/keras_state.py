@@ -35,7 +35,7 @@ def initial_weights(model_fn: ModelFn, seed: int) -> ModelWeights:
 
 
 def build(model_fn: ModelFn, weights: ModelWeights | None = None) -> tf.keras.Model:
-  """Builds a model whose weights are given, or wait to be, and whose layers take a seed.
+  """Builds a model with these weights, or with zeros, whose layers draw from a seed.
 
   Inside a TFF computation a Keras model is built anew at each call, so its
   initializers would be run, and thrown away, for every client in every round.

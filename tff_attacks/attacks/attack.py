@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
+from tff_attacks.learning.local_training import LocalTraining
 
 Parameters = Any
 """What a sweep varies (classes, rates, labels): a structure of numbers."""
@@ -45,17 +46,16 @@ class ClientAttack(NamedTuple):
   """A client-side attack.
 
   Attributes:
+    parameters: Default parameters.
     build: (global model) -> workspace. Creates every variable that the attack needs,
       once per trace. The global model's variables may be used and overwritten.
-    parameters: Default parameters.
     initialize: (parameters, seed) -> state. Called eagerly for each adversary. The
       parameters are kept in the state, as tensors, so that one trace serves them all.
     poison_data: (workspace, state, context, data, seed) -> (state, data) to train on.
     poison_update: (workspace, state, context, data, train, update, seed) ->
       (state, update) to send. `data` is the client's own, `update` comes from honest
       training on the poisoned data.
-    training: A `LocalTraining` in the place of the honest one, with the same optimizer; None for
-      the same.
+    training: In the place of the honest one, with the same optimizer; None for the same.
   """
 
   parameters: Parameters
@@ -66,7 +66,7 @@ class ClientAttack(NamedTuple):
     [Workspace, State, Context, Images, Train, ModelWeights, tf.Tensor],
     tuple[State, ModelWeights],
   ]
-  training: Any = None
+  training: LocalTraining | None = None
 
 
 def may_start(context: Context, parameters: Any) -> tf.Tensor:

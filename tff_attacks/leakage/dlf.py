@@ -70,7 +70,7 @@ def dlf(
       found = functional.simulate(model, batches, observation.learning_rate)
       pairs = zip(layer_weights, found, target, strict=True)
       distance = tf.add_n([w * tf.reduce_sum((f - t) ** 2) for w, f, t in pairs])
-      # Of the sums over the steps, as published, for a batch of images that are sought.
+      # The published loss compares sums over the steps, hence the square, per batch that is sought.
       loss = difference * distance * len(batches) ** 2 / sought
       flat = tf.reshape(images, [-1, *images.shape[2:]])
       outside = (images - tf.clip_by_value(images, -1, 1)) / 2

@@ -258,7 +258,7 @@ def evolve(
   Raises:
     ValueError: If there are fewer evaluations than a generation has points.
   """
-  # It takes 0 for the time.
+  # cma takes a seed of 0 for the time.
   options = {"seed": seed % (2**32 - 1) + 1, "verbose": -9, "maxfevals": evaluations}
   evolution = cma.CMAEvolutionStrategy(start, 1.0, options)
   if evaluations < evolution.popsize:

@@ -10,6 +10,7 @@ round.
 """
 
 import collections
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from tff_attacks.keras_state import ModelWeights
 from tff_attacks.learning import local_training as local_training_lib
 from tff_attacks.privacy import clients as clients_privacy
 
+# The server's place among the clients' numbers in a seed.
 _SERVER = 2**32 - 1
 
 
@@ -86,8 +88,8 @@ class Federation(NamedTuple):
   """
 
   process: tff.templates.IterativeProcess
-  initial_server: Any
-  initial_client: Any
+  initial_server: Callable[..., ServerState]
+  initial_client: Callable[..., ClientState]
 
 
 def client_round(

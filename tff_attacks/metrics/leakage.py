@@ -188,7 +188,8 @@ def _directions(images: np.ndarray) -> np.ndarray:
   centred = images.reshape(len(images), -1).astype(np.float64)
   centred -= centred.mean(axis=1, keepdims=True)
   norms = np.linalg.norm(centred, axis=1, keepdims=True)
-  flat = norms <= 1e-6 * np.sqrt(centred.shape[1])  # Rounding has a direction, too.
+  # What rounding leaves of a flat image must not be scaled up to norm 1.
+  flat = norms <= 1e-6 * np.sqrt(centred.shape[1])
   return np.divide(centred, norms, out=np.zeros_like(centred), where=~flat)
 
 

@@ -171,11 +171,6 @@ def in_process(device: str | None = None, **options) -> Iterator[InProcessContex
     yield context
 
 
-def set_in_process_context(device: str | None = None, **options) -> None:
-  """Makes this process the default runtime of the calling thread."""
-  tff.framework.set_default_context(InProcessContext(device, **options))
-
-
 def threads(count: int) -> ClientMap:
   """Returns a map over clients in so many threads; many small leaves run in groups instead."""
   pool = concurrent.futures.ThreadPoolExecutor(count, "client")

@@ -107,7 +107,7 @@ def simulate(
     tqdm.tqdm(total=num_rounds, initial=first, unit="round") as bar,
   ):
     for round_number in range(first, num_rounds):
-      if finished():  # It was resumed.
+      if finished():  # A resumed run may be so already.
         break
       start = time.monotonic()
       cohort = sample(round_number) if sample else range(len(clients))

@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import concurrent.futures
 import gc
 
 import numpy as np
@@ -21,13 +20,12 @@ from tests.tff_attacks.runtime.computations import (
   add,
   at_server,
   check_same,
-  eval_at,
   increment,
   installed,
   round_of_training,
   same,
 )
-from tff_attacks.runtime import in_process, leaf, worker
+from tff_attacks.runtime import in_process, leaf
 
 
 def test_jax_is_refused(context):
@@ -77,19 +75,6 @@ def test_results_do_not_alias_arguments():
   array[:] = 1
   assert not result.any()
   assert not kept.numpy().any()
-
-
-def test_set_in_process_context():
-  def run():
-    worker.remove_stock_context()
-    with pytest.raises(RuntimeError, match="No TFF runtime"):
-      increment(1)
-    in_process.set_in_process_context(default_num_clients=2)
-    return increment(1), eval_at(tff.CLIENTS)()()
-
-  # In a thread of its own, as the default is a thread's.
-  with concurrent.futures.ThreadPoolExecutor(1) as pool:
-    assert pool.submit(run).result() == (2, [3, 3])
 
 
 def test_a_program_runs():
