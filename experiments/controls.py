@@ -16,14 +16,12 @@ _ATTACKS = [attack for attack in sweep_plan.ATTACKS if attack != "none"]
 
 
 @dataclasses.dataclass
-class ControlsConfig(sweep_plan.SweepConfig):
+class ControlsConfig(distributions.PairsConfig):
   """Options of `python -m experiments.controls`."""
 
   attacks: list[str] = option(
     _ATTACKS, "What the adversary does, beside nothing at all.", choices=_ATTACKS
   )
-  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4], in place of combinations=.")
-  combinations: str | None = option(None, "As in experiments.distributions.")
 
 
 def plan(config: ControlsConfig) -> list[sweep_plan.Run]:

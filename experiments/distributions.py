@@ -16,17 +16,23 @@ It can be stopped at any time and goes on with resume=<folder>."""
 
 
 @dataclasses.dataclass
-class DistributionsConfig(sweep_plan.SweepConfig):
-  """Options of `python -m experiments.distributions`."""
+class PairsConfig(sweep_plan.SweepConfig):
+  """Options of every sweep over a few pairs."""
 
-  varies = (*sweep_plan.SweepConfig.varies, "alpha")
-  alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.", at_least=0)
   pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4], in place of combinations=.")
   combinations: str | None = option(
     None,
     "Folder of a finished experiments.combinations; the pairs are its lowest, the one closest to "
     "its mean, and its highest, unless `pairs` names them.",
   )
+
+
+@dataclasses.dataclass
+class DistributionsConfig(PairsConfig):
+  """Options of `python -m experiments.distributions`."""
+
+  varies = (*PairsConfig.varies, "alpha")
+  alphas: list[float] = option([0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0], "Concentrations.", at_least=0)
 
 
 def plan(config: DistributionsConfig) -> list[sweep_plan.Run]:
@@ -49,7 +55,7 @@ def cells(config: DistributionsConfig) -> list[tuple[str, dict[str, Any]]]:
   ]
 
 
-def choose_pairs(config: Any) -> list[tuple[int, int]]:
+def choose_pairs(config: PairsConfig) -> list[tuple[int, int]]:
   """The pairs that are given, or three of a sweep over all of them, which are kept.
 
   Raises:

@@ -18,14 +18,12 @@ NOISY = ("microbatches", "records", "clients")
 
 
 @dataclasses.dataclass
-class FrontierConfig(sweep_plan.SweepConfig):
+class FrontierConfig(distributions.PairsConfig):
   """Options of `python -m experiments.dp_frontier`."""
 
-  varies = (*sweep_plan.SweepConfig.varies, *sweep_plan.SETTING_OPTIONS)
+  varies = (*distributions.PairsConfig.varies, *sweep_plan.SETTING_OPTIONS)
   noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 4.0, 8.0], "Sizes of the noise.", above=0)
   settings: list[str] = option(list(NOISY), "Where the noise is added.", choices=NOISY)
-  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4], in place of combinations=.")
-  combinations: str | None = option(None, "As in experiments.distributions.")
 
 
 def plan(config: FrontierConfig) -> list[sweep_plan.Run]:
