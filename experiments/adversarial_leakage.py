@@ -14,6 +14,7 @@ def run(config: AdversarialLeakageConfig) -> int:
       "adversarial_leakage", AdversarialLeakageConfig, resume, (), _GROWING
     )
   check(config)
+  program.check_results(config, resume is not None)
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.
   from experiments import adversarial_leakage_run, adversarial_leakage_setup

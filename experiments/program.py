@@ -248,6 +248,23 @@ def create_results(config: Any, name: str) -> Any:
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
 
 
+def check_results(config: Any, resuming: bool) -> None:
+  """Refuses at once what `open_results` would refuse after all that is prepared before it.
+
+  Raises:
+    ConfigError: If another process works in the folder, or a new one holds files already.
+  """
+  if resuming:
+    with locked(pathlib.Path(config.output_dir)):
+      return
+  if config.output_dir is None:
+    return
+  try:
+    files.check_new(config.output_dir)
+  except FileExistsError as error:
+    raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
+
+
 @contextlib.contextmanager
 def open_results(config: Any, name: str, resuming: bool) -> Iterator[Any]:
   """The results folder to go on with, or a new one, which no other process works in meanwhile.
@@ -301,6 +318,7 @@ def federated(config: Any, name: str) -> int:
   if resuming:
     config = read_config(name, type(config), config.resume)
   importlib.import_module(f"experiments.{name}_config").check(config)
+  check_results(config, resuming)
 
   script = importlib.import_module(f"experiments.{name}_run")
   from tff_attacks.runtime import worker

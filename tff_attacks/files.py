@@ -14,6 +14,17 @@ class UnreadableError(ValueError):
   """What was saved cannot be read again; the message names it."""
 
 
+def check_new(folder: str | os.PathLike[str]) -> None:
+  """Checks that a folder is empty, or not there yet.
+
+  Raises:
+    FileExistsError: If it holds files, or is one.
+  """
+  path = pathlib.Path(folder)
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise FileExistsError(f"{path} already holds files")
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """A path to write to; the file takes the place of `path` if the block ends without an error."""

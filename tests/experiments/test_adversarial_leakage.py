@@ -163,6 +163,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path):
   pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.slow
 def test_trained_models_serve_another_run(finished, tmp_path):
   folder, _ = finished
   options = [

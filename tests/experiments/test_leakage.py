@@ -309,6 +309,7 @@ def test_dirichlet_clients_are_equally_large():
   assert np.mean(largest) > 10
 
 
+@pytest.mark.slow
 def test_a_search_that_would_take_too_long_is_given_up(tmp_path):
   folder = tmp_path / "run"
   result = run(*SHORT[:-1], "steps=100000000", "max_minutes=1", f"output_dir={folder}")

@@ -301,6 +301,7 @@ program.main(
 """
 
 
+@pytest.mark.slow
 def test_an_attack_that_chooses_no_target_is_measured_by_the_configured_one(tmp_path):
   """As that of the README, once it is named among those of the script."""
   options = [*SHORT, "attack=label_flipping", "target=7", f"output_dir={tmp_path / 'run'}"]
@@ -407,6 +408,7 @@ def test_a_class_that_honest_clients_lack_is_forgotten(finished, tmp_path):
   assert np.delete(np.diag(last), 2).sum() >= np.delete(np.diag(first), 2).sum()
 
 
+@pytest.mark.slow
 def test_a_round_of_the_published_setting(shared_data, tmp_path):
   """MNIST, 100 clients with 500 images each, 10 in a round."""
   result = run(

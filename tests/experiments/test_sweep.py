@@ -302,6 +302,7 @@ def test_a_run_in_use_is_refused(finished):
   assert f"error: resume: another process works in {folder}" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_reported_and_the_others_are_complete(tmp_path):
   arguments = [*SHORT, "rounds=1", "pairs=[0-6]", "alphas=[0,100]", "repetitions=1", "max_draws=9"]
   result = run("distributions", *arguments, f"output_dir={tmp_path}")

@@ -86,8 +86,7 @@ def create(folder: str | os.PathLike[str], config_yaml: str) -> Results:
     OSError: If it cannot be written.
   """
   path = pathlib.Path(folder)
-  if path.exists() and (not path.is_dir() or any(path.iterdir())):
-    raise FileExistsError(f"{path} already holds files")
+  files.check_new(path)
   (path / "images").mkdir(parents=True, exist_ok=True)
   files.write_text(path / "config.yaml", config_yaml)
   return Results(path)
