@@ -92,8 +92,8 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   kinds = [name for name in _NAMES if (attacked["setting"] == name).any()]
   cells = sorted(set(map(tuple, attacked[[*study.PAIR, "alpha"]].to_numpy())))
   figure, axes = plt.subplots(
-    len(kinds) + 1, len(cells), figsize=(2.2 + 1.3 * len(cells), 1 + 1.3 * len(kinds)),
-    layout="constrained", squeeze=False,
+    len(kinds) + 1, len(cells), layout="constrained", squeeze=False,
+    figsize=(max(2.2 + 1.3 * len(cells), 5.5), 1 + 1.3 * len(kinds)),  # As wide as its title.
   )  # fmt: skip
   for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
