@@ -15,6 +15,7 @@ from experiments.options import ConfigError, bad_input, option, shared, with_def
 from experiments.semi_targeted_config import (
   AGGREGATORS,
   ATTACKS,
+  CHOOSING,
   NO_TARGET,
   SemiTargetedConfig,
   needs_target,
@@ -41,7 +42,7 @@ class SemiTargetedSweepConfig(LaunchOptions, SemiTargetedConfig):
   varies = ("attack", "target", "attacking_frequency", "aggregator", "start_from")
   preset: str = with_default(SemiTargetedConfig, "preset", "paper")
   attacks: list[str] = option(
-    ["label_flipping", "train_and_scale", "ada_full", "ada_partial"],
+    ["label_flipping", "train_and_scale", *CHOOSING],
     "What compromised clients do, beside nothing at all.",
     choices=[attack for attack in ATTACKS if attack != "none"],
   )
