@@ -36,8 +36,8 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
   ]
   head = (
     "attack", "model", "setting", "partition", "runs", "images", "PSNR", "of a guess", "SSIM",
-    "of a guess", "correlation", "identified", "of a guess", "copied", "labels right", "seconds",
-    "the paper", "agreed",
+    "of a guess", "correlation", "identified", "of a guess", "copied", "labels right", "of a guess",
+    "seconds", "the paper", "agreed",
   )  # fmt: skip
   agreed = [row[-1] for row in rows if row[-1] in ("yes", "no")]
   return [
@@ -50,7 +50,8 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "of the class and the mean image, matched and scored in the same way. Identified: share of "
     "those found that are nearer to their own image than to any other of its class, among the "
     "client's and the test images. Copied: share of all images there are that were found with more "
-    "than 25 dB, but for clients whose update cannot be used. Labels right: of those found."
+    "than 25 dB, but for clients whose update cannot be used. Labels right: of those found; a "
+    "guess has equally many of each class, and where few are found almost any are right."
     + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
   ]
 
@@ -140,10 +141,10 @@ def _cell(
   if done.empty:
     failed = runs["failed"].dropna() if "failed" in runs else runs[:0]
     reason = f"not run: {runs['not_run'].iloc[0]}" if failed.empty else f"failed: {failed.iloc[0]}"
-    return (*head, str(len(runs)), reason, *[""] * 10, finding, agreed)
+    return (*head, str(len(runs)), reason, *[""] * 11, finding, agreed)
   mean = done.select_dtypes("number").mean()
   spread = f" ± {done['psnr'].std():.1f}" if len(done) > 1 else ""
-  labels = mean.get("label_accuracy", np.nan)
+  labels = mean.reindex(["label_accuracy", "guess_label_accuracy"])
   return (
     *head,
     str(len(done)),
@@ -156,7 +157,7 @@ def _cell(
     f"{mean['identified']:.0%}",
     f"{max(mean['guess_identified'], mean['mean_identified']):.0%}",
     f"{mean['copies'] / mean['images']:.0%}",
-    "" if np.isnan(labels) else f"{labels:.0%}",
+    *("" if np.isnan(share) else f"{share:.0%}" for share in labels),
     f"{mean['seconds']:.0f}",
     finding,
     agreed,

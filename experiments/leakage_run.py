@@ -163,7 +163,8 @@ class Observer:
       return f"{name.replace('_', ' ').capitalize()}: {summary[name]}."
     seen = "gradient of a batch" if config.mode == "gradient" else "update of a client"
     labels_right = "" if np.isnan(summary["label_accuracy"]) else (
-      f", {summary['label_accuracy']:.0%} of the labels right"
+      f", {summary['label_accuracy']:.0%} of the labels right (of a guess "
+      f"{summary['guess_label_accuracy']:.0%})"
     )  # fmt: skip
     return (
       f"From the {seen} after {summary['rounds']} rounds (test accuracy "
@@ -186,15 +187,18 @@ def _row(
   seconds: float,
 ) -> dict[str, float]:
   """A victim in scores.csv."""
-  accuracy = np.nan
+  accuracy = guess_accuracy = np.nan
   if (found.labels != leakage.UNKNOWN).all():
-    counts = np.bincount(found.labels, minlength=setup.dataset.num_classes)
+    classes = setup.dataset.num_classes
+    counts = np.bincount(found.labels, minlength=classes)
     accuracy = labels.label_accuracy(counts, data.labels)
+    guess_accuracy = labels.guess_label_accuracy(len(found.labels), data.labels, classes)
   nulls = {"guess": compared.guess, "mean": compared.mean}
   return {
     **compared.found._asdict(),
     **{f"{n}_{name}": v for n, scores in nulls.items() for name, v in scores._asdict().items()},
     "label_accuracy": accuracy,
+    "guess_label_accuracy": guess_accuracy,
     "reconstructed": len(found.images),
     "copies": compared.found.copied * len(found.images),
     "images": len(data.images),

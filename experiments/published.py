@@ -2,9 +2,12 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from experiments import claims, program, sweep
 from experiments.crpa_config import CRPAConfig
@@ -22,27 +25,32 @@ _FOLDER = pathlib.Path(__file__).parent / "reference"
 # The published code gives these pairs an adversary that holds G or T, or the wrong data.
 _SPOILED = {(0, 1)}  # And all of T = 0.
 _SPOILED_NAMES = "T = 0 and (0, 1)"
-_STUDY = {
+_STUDY: dict[str, Any] = {
   "attack": "crpa", "partition": "dirichlet", "num_clients": 10, "size_sigma": 0.0, "model": "crpa",
   "generator": "crpa", "num_adversaries": 1, "free_rider": False, "generated_label": "poison",
   "generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-4, "total_variation": 0.0,
-  "aggregator": "mean", "warm_up_epochs": 0, "start_round": 0, "start_accuracy": 0.0,
-  "adversary_noise": True,
+  "generator_optimizer": "sgd", "aggregator": "mean", "local_epochs": 1, "warm_up_epochs": 0,
+  "start_round": 0, "start_accuracy": 0.0, "adversary_noise": True,
 }  # fmt: skip
-_NO_DP = {"privacy": "none", "optimizer": "adam", "learning_rate": 1e-3}
-_DP = {
+_NO_DP: dict[str, Any] = {"privacy": "none", "optimizer": "adam", "learning_rate": 1e-3}
+_DP: dict[str, Any] = {
   "privacy": "microbatches", "microbatches": 1, "l2_norm_clip": 1.5, "noise_multiplier": 0.3,
   "optimizer": "sgd", "learning_rate": 0.25,
 }  # fmt: skip
+_SWEEPS: dict[str, dict[str, Any]] = {
+  "combinations": {"alpha": 0.0},
+  "controls": {"alpha": 0.0},
+  "differential_privacy": {name: _DP[name] for name in ("microbatches", "l2_norm_clip")},
+}
 # Its section 6.3, of both datasets together.
 _ACCURACIES = {"none": {0.0: 0.88, 10.0: 0.99}, "microbatches": {0.0: 0.45, 10.0: 0.89}}
 
 
 def read(experiment: str, folder: str) -> pd.DataFrame:
-  """Reads the summary of a sweep over a dataset that the study used.
+  """Reads the summary of a sweep that does what the study did, with whatever amount of data.
 
   Raises:
-    ConfigError: If it is not there, of another experiment, or of another dataset.
+    ConfigError: If it is not there, of another experiment or dataset, or another attack.
   """
   summary = sweep.read(experiment, experiment, folder)
   dataset = summary["dataset"].iloc[0]
@@ -50,6 +58,13 @@ def read(experiment: str, folder: str) -> pd.DataFrame:
     raise ConfigError(f"{experiment}: the study has no values for {dataset}")
   if not (summary["attack"] == "crpa").any():
     raise ConfigError(f"{experiment}: no run with the attack is finished in {folder}")
+  try:
+    config = yaml.safe_load((pathlib.Path(folder) / "config.yaml").read_text())
+  except (OSError, yaml.YAMLError) as error:
+    raise ConfigError(f"{experiment}: {folder} holds no config: {error}") from error
+  different = _different(config, _STUDY | _NO_DP | _SWEEPS.get(experiment, {}))
+  if different:
+    raise ConfigError(f"{experiment}: other than in the study, {folder} has {different}")
   return summary
 
 
@@ -100,12 +115,12 @@ def average_attack_accuracy(config: CRPAConfig) -> float | None:
 
   Its amount of data and its rounds may be others; what attacks, and whom, may not.
   """
-  chosen = dataclasses.asdict(config).items()
-  if not _STUDY.items() <= chosen or not _reference(config.dataset).is_file():
+  chosen = dataclasses.asdict(config)
+  if _different(chosen, _STUDY) or not _reference(config.dataset).is_file():
     return None
-  if _NO_DP.items() <= chosen:
+  if not _different(chosen, _NO_DP):
     privacy = "no"
-  elif _DP.items() <= chosen:
+  elif not _different(chosen, _DP):
     privacy = "yes"
   else:
     return None
@@ -115,6 +130,14 @@ def average_attack_accuracy(config: CRPAConfig) -> float | None:
   table = _over_alpha(config.dataset, privacy).set_index([*plots.PAIR, "alpha"])["published"]
   value = table.get((*pair, config.alpha))
   return None if value is None else float(value)
+
+
+def _different(chosen: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+  """The options that are not as expected, or an adversary that may hold the class it is to find."""
+  different = {n: chosen.get(n) for n, value in expected.items() if chosen.get(n) != value}
+  if chosen.get("adversary_lacks") == "none":
+    different["adversary_lacks"] = "none"
+  return ", ".join(f"{name}={value}" for name, value in different.items())
 
 
 def matrix(dataset: str) -> pd.Series:

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import time
 
 
 def command(name, *arguments):
@@ -21,6 +22,15 @@ def ask_for_more(folder, done, rounds):
   config = folder / "config.yaml"
   config.write_text(config.read_text().replace(f"rounds: {done}\n", f"rounds: {rounds}\n"))
   (folder / "summary.json").unlink()
+
+
+def wait_until(condition, program=None, seconds=300):
+  """Waits for what a program, which must not end before, or anything else is to bring about."""
+  deadline = time.monotonic() + seconds
+  while not condition():
+    assert program is None or program.poll() is None, program.communicate()[0]
+    assert time.monotonic() < deadline, "it takes too long"
+    time.sleep(0.05)
 
 
 @contextlib.contextmanager

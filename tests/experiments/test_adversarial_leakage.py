@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shutil
-import time
 
 import numpy as np
 import pandas as pd
@@ -146,11 +145,7 @@ def test_a_row_is_the_attack_on_the_stacked_images_gradient(finished):
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path):
   folder = tmp_path / "run"
   with programs.started("adversarial_leakage", *SHORT, f"output_dir={folder}") as process:
-    deadline = time.monotonic() + 120
-    while not (folder / "scores.csv").exists():
-      assert process.poll() is None, process.communicate()[0]
-      assert time.monotonic() < deadline
-      time.sleep(0.05)
+    programs.wait_until((folder / "scores.csv").exists, process)
     process.kill()
     process.wait()
   assert not (folder / "summary.json").exists()

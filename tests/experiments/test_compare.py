@@ -1,17 +1,49 @@
 """A sweep beside the published values."""
 
+import dataclasses
 import itertools
 import pathlib
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from experiments import claims, published
 from experiments.crpa_config import CRPAConfig
+from experiments.options import ConfigError
 from tests.programs import run
 from tff_attacks.metrics import reconstruction
 from tff_attacks.plots import study
+
+
+def sweep_of(folder, experiment, rows, **changes):
+  """A finished sweep of CRPA, as far as it is read here."""
+  folder.mkdir()
+  pd.DataFrame(rows).to_csv(folder / "summary.csv", index=False)
+  (folder / "experiment.txt").write_text(experiment)
+  config = dataclasses.asdict(CRPAConfig()) | changes
+  (folder / "config.yaml").write_text(yaml.safe_dump(config))
+  return folder
+
+
+@pytest.mark.parametrize(
+  ("experiment", "changes"),
+  [
+    ("combinations", {"alpha": 1.0}),
+    ("controls", {"generated_label": "extra"}),
+    ("distributions", {"adversary_lacks": "none"}),
+    ("differential_privacy", {"l2_norm_clip": 10.0}),
+  ],
+)
+def test_another_attack_is_not_put_beside_the_published_values(experiment, changes, tmp_path):
+  rows = [{"dataset": "mnist", "attack": "crpa"}]
+  asked = sweep_of(tmp_path / "asked", experiment, rows)
+  assert len(published.read(experiment, str(asked))) == 1
+  other = sweep_of(tmp_path / "other", experiment, rows, **changes)
+  ((name, value),) = changes.items()
+  with pytest.raises(ConfigError, match=f"{experiment}: other than .* has {name}={value}"):
+    published.read(experiment, str(other))
 
 
 def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
@@ -25,15 +57,10 @@ def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
          "mean_test_accuracy": 0.9, "recognised": 0.5, "recognised_noise": 0.1,
          "correlation": 0.5, "other_correlation": 0.3}
       )  # fmt: skip
-  sweep_folder, folder = tmp_path / "sweep", tmp_path / "compare"
-  sweep_folder.mkdir()
-  pd.DataFrame(rows).to_csv(sweep_folder / "summary.csv", index=False)
-  (sweep_folder / "experiment.txt").write_text("combinations")
-  controls_folder = tmp_path / "controls"
-  controls_folder.mkdir()
-  three = pd.DataFrame(rows).query("reconstruct == 4 and poison in (1, 7, 9)")
-  three.to_csv(controls_folder / "summary.csv", index=False)
-  (controls_folder / "experiment.txt").write_text("controls")
+  folder = tmp_path / "compare"
+  sweep_folder = sweep_of(tmp_path / "sweep", "combinations", rows)
+  three = [row for row in rows if row["reconstruct"] == 4 and row["poison"] in (1, 7, 9)]
+  controls_folder = sweep_of(tmp_path / "controls", "controls", three)
   result = run(
     "compare", f"combinations={sweep_folder}", f"controls={controls_folder}",
     f"output_dir={folder}",
@@ -237,12 +264,10 @@ def test_a_reconstruction_must_be_recognised_and_alike_in_the_same_run():
 
 
 def test_compare_says_which_privacy_stops_what(tmp_path):
-  sweep_folder, folder = tmp_path / "sweep", tmp_path / "compare"
-  sweep_folder.mkdir()
   runs = pd.DataFrame(private_runs())
   alone = runs.assign(attack="none", late_test_accuracy=0.6)
-  pd.concat([runs, alone]).to_csv(sweep_folder / "summary.csv", index=False)
-  (sweep_folder / "experiment.txt").write_text("differential_privacy")
+  sweep_folder = sweep_of(tmp_path / "sweep", "differential_privacy", pd.concat([runs, alone]))
+  folder = tmp_path / "compare"
   result = run("compare", f"differential_privacy={sweep_folder}", f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   text = (folder / "compare.md").read_text()
@@ -274,20 +299,19 @@ def test_the_study_that_was_published_is_read_as_printed():
 def test_a_sweep_of_one_pair_stands_beside_what_was_published(experiment, tmp_path):
   rows = [row for row in private_runs() if row["seed"] == 0 and row["setting"] == "none"]
   rows = rows[:1] if experiment == "combinations" else rows
-  pd.DataFrame(rows).to_csv(tmp_path / "summary.csv", index=False)
-  (tmp_path / "experiment.txt").write_text(experiment)
-  published.write(tmp_path)
-  text = (tmp_path / "published.md").read_text()
+  folder = sweep_of(tmp_path / "sweep", experiment, rows)
+  published.write(folder)
+  text = (folder / "published.md").read_text()
   assert ("0.51" if experiment in ("combinations", "controls") else "0.53") in text  # 4 -> 9.
   assert "## The study's claims" in text
 
 
 def test_what_the_study_has_no_values_for_stands_alone(tmp_path):
-  pd.DataFrame([{**next(private_runs()), "dataset": "digits"}]).to_csv(tmp_path / "summary.csv")
+  rows = [{**next(private_runs()), "dataset": "digits"}]
   for experiment in ("combinations", "dp_frontier"):
-    (tmp_path / "experiment.txt").write_text(experiment)
-    published.write(tmp_path)
-  assert not (tmp_path / "published.md").exists()
+    folder = sweep_of(tmp_path / experiment, experiment, rows)
+    published.write(folder)
+    assert not (folder / "published.md").exists()
 
 
 PRIVATE = {
@@ -317,6 +341,10 @@ PRIVATE = {
     ({"dataset": "mnist", "warm_up_epochs": 5}, None),
     ({"dataset": "mnist", "start_round": 59}, None),
     ({"dataset": "mnist", "start_accuracy": 0.8}, None),
+    ({"dataset": "mnist", "generator_optimizer": "adam"}, None),
+    ({"dataset": "mnist", "local_epochs": 2}, None),
+    ({"dataset": "mnist", "adversary_lacks": "none"}, None),
+    ({"dataset": "mnist", "adversary_lacks": "reconstruct"}, 0.51),
     ({"dataset": "digits"}, None),
   ],
 )

@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import time
 
 import pandas as pd
 import psutil
@@ -23,14 +22,9 @@ def crpa(*arguments, **kwargs):
   return programs.run("crpa", *arguments, **kwargs)
 
 
-def wait_for_checkpoint(folder, rounds):
+def wait_for_checkpoint(folder, rounds, program):
   path = pathlib.Path(folder) / "checkpoints" / f"round_{rounds}"
-  deadline = time.monotonic() + 200
-  while time.monotonic() < deadline:
-    if path.exists():
-      return
-    time.sleep(0.05)
-  raise TimeoutError(f"no {path}")
+  programs.wait_until(path.exists, program)
 
 
 def tables(folder):
@@ -140,7 +134,7 @@ def test_the_attack_starts_and_the_generator_learns(finished):
 @pytest.mark.slow
 def test_killed_with_its_newest_checkpoint_damaged_and_resumed(short, finished, tmp_path):
   with programs.started("crpa", *short, f"output_dir={tmp_path}") as program:
-    wait_for_checkpoint(tmp_path, 2)
+    wait_for_checkpoint(tmp_path, 2, program)
     workers = psutil.Process(program.pid).children()
     assert len(workers) == ("runtime=worker" in short)
     program.send_signal(signal.SIGKILL)
@@ -159,7 +153,7 @@ def test_killed_with_its_newest_checkpoint_damaged_and_resumed(short, finished, 
 @pytest.mark.slow
 def test_interrupted_and_resumed(short, finished, tmp_path):
   with programs.started("crpa", *short, f"output_dir={tmp_path}") as program:
-    wait_for_checkpoint(tmp_path, 2)
+    wait_for_checkpoint(tmp_path, 2, program)
     program.send_signal(signal.SIGINT)
     output, _ = program.communicate(timeout=100)
   assert program.returncode == 130

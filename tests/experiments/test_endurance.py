@@ -63,9 +63,7 @@ def assert_readable(folder):
 def wait(program, folder, rng):
   """Until a random moment of one of the next rounds."""
   goal = rows(folder) + rng.randint(1, 3)
-  while rows(folder) < goal:
-    assert program.poll() is None, program.communicate()[0]
-    time.sleep(0.02)
+  programs.wait_until(lambda: rows(folder) >= goal, program)
   time.sleep(rng.uniform(0, 0.5))
 
 
@@ -139,9 +137,7 @@ def test_one_worker_of_two_killed_and_then_the_other(seed, tmp_path, undisturbed
       wait(program, folder, rng)
       workers.pop(rng.randrange(2)).kill()
       before = rows(folder)
-      while rows(folder) < before + 2:
-        assert program.poll() is None, program.communicate()[0]
-        time.sleep(0.1)
+      programs.wait_until(lambda: rows(folder) >= before + 2, program)
       wait(program, folder, rng)
       workers.pop().kill()
       output, _ = program.communicate(timeout=100)

@@ -99,11 +99,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_rest_can_follow(tmp_path):
     (tmp_path / "log").open("w") as log,
     programs.started("leakage", *options, stderr=log, stdout=log) as process,
   ):
-    deadline = time.monotonic() + 120
-    while "step/s" not in (tmp_path / "log").read_text():
-      assert process.poll() is None, (tmp_path / "log").read_text()
-      assert time.monotonic() < deadline
-      time.sleep(0.2)
+    programs.wait_until(lambda: "step/s" in (tmp_path / "log").read_text(), process)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130

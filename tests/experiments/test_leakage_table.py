@@ -105,7 +105,8 @@ def runs_of(attack, setting, identified, **values):
     "attack": attack, "model": "cnn", "setting": setting, "partition": "iid",
     "psnr": 20.0, "guess_psnr": 12.0,
     "mean_psnr": 14.0, "ssim": 0.5, "guess_ssim": 0.3, "mean_ssim": 0.2, "correlation": 0.9,
-    "label_accuracy": np.nan, "seconds": 120.0, "reconstructed": 4.0, "images": 40.0,
+    "label_accuracy": 0.9, "guess_label_accuracy": 0.8,
+    "seconds": 120.0, "reconstructed": 4.0, "images": 40.0,
     "not_run": None, "guess_identified": 0.1, "mean_identified": 0.0, "copies": 2.0,
     "victims": 3, "failed_victims": 0,
   }  # fmt: skip
@@ -124,7 +125,7 @@ def test_the_report_compares_with_the_papers_words():
   ]
   assert [cell[-1] for cell in cells] == ["yes", "no", "", "yes"]
   assert cells[0][3:8] == ["iid", "2", "4 of 40", "20.0 ± 0.0", "14.0"]
-  assert cells[0][11:14] == ["90%", "10%", "5%"]
+  assert cells[0][11:16] == ["90%", "10%", "5%", "90%", "80%"]
   assert "the same as the paper in 2 of 3 cells" in lines[-1]
 
 

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -145,10 +144,7 @@ def test_robust_rules_say_whom_they_rejected(finished, tmp_path):
 def stop(start, table, how):
   """Stops a run once a table has two rows; returns its status and its output."""
   with programs.started("semi_targeted", *start) as program:
-    deadline = time.monotonic() + 200
-    while not table.exists() or table.read_text().count("\n") < 3:
-      assert time.monotonic() < deadline
-      time.sleep(0.05)
+    programs.wait_until(lambda: table.exists() and table.read_text().count("\n") >= 3, program)
     program.send_signal(how)
     output, _ = program.communicate(timeout=100)
   return program.returncode, output

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import psutil
@@ -16,7 +15,7 @@ from PIL import Image
 
 from experiments import program, sweep
 from experiments.options import ConfigError
-from tests.programs import run, started
+from tests.programs import run, started, wait_until
 from tff_attacks.privacy import accounting
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
@@ -208,14 +207,13 @@ def test_chunks_in_one_process_share_their_traces(finished, tmp_path):
   assert counts[0] == counts[1]
 
 
-def wait_for_rows(folder, count):
+def wait_for_rows(folder, count, program):
   """Waits until the runs have so many rounds behind them, together."""
-  deadline = time.monotonic() + 300
-  while time.monotonic() < deadline:
-    if sum(path.read_text().count("\n") - 1 for path in folder.glob("runs/*/metrics.csv")) >= count:
-      return
-    time.sleep(0.1)
-  raise TimeoutError
+
+  def rows():
+    return sum(path.read_text().count("\n") - 1 for path in folder.glob("runs/*/metrics.csv"))
+
+  wait_until(lambda: rows() >= count, program)
 
 
 @pytest.mark.slow
@@ -223,7 +221,7 @@ def test_killed_twice_and_restarted(finished, tmp_path):
   start, rows = [*SIX, f"output_dir={tmp_path}"], 3
   for _ in range(2):
     with started("combinations", *start) as program:
-      wait_for_rows(tmp_path, rows)
+      wait_for_rows(tmp_path, rows, program)
       program.send_signal(signal.SIGKILL)
       program.wait()
     start, rows = [f"resume={tmp_path}"], 12
@@ -235,7 +233,7 @@ def test_killed_twice_and_restarted(finished, tmp_path):
 @pytest.mark.slow
 def test_interrupted(tmp_path):
   with started("combinations", *SIX, f"output_dir={tmp_path}") as program:
-    wait_for_rows(tmp_path, 3)
+    wait_for_rows(tmp_path, 3, program)
     children = psutil.Process(program.pid).children(recursive=True)
     program.send_signal(signal.SIGINT)
     output, _ = program.communicate(timeout=100)
@@ -248,7 +246,7 @@ def test_interrupted(tmp_path):
 @pytest.mark.slow
 def test_a_process_that_dies_does_not_stop_the_others(finished, tmp_path):
   with started("combinations", *SIX, f"output_dir={tmp_path}") as program:
-    wait_for_rows(tmp_path, 3)
+    wait_for_rows(tmp_path, 3, program)
     largest = max(
       psutil.Process(program.pid).children(recursive=True), key=lambda p: p.memory_info().rss
     )

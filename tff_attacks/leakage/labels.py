@@ -212,6 +212,20 @@ def label_accuracy(counts: np.ndarray, labels: np.ndarray) -> float:
   return float(1 - np.maximum(counts - true, 0).sum() / counts.sum())
 
 
+def guess_label_accuracy(count: int, labels: np.ndarray, num_classes: int) -> float:
+  """The mean `label_accuracy` of a guess: equally many labels of each class, the rest at random.
+
+  Args:
+    count: How many labels are guessed.
+    labels: int `[n]`, the true ones.
+    num_classes: Of how many classes.
+  """
+  each, rest = divmod(count, num_classes)
+  true = np.bincount(labels, minlength=num_classes)
+  right = np.minimum(true, each) + rest / num_classes * (true > each)
+  return float(right.sum() / count)
+
+
 def _head(model, observation) -> _Head:
   keras_state.last_layer(model)
   return _Head(*leakage.mean_gradient(observation)[-2:])

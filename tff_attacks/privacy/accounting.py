@@ -102,8 +102,8 @@ def _event(mechanism: Mechanism, rounds: int, sampling: str) -> dp_accounting.Dp
 
 _SIMULATED = (
   "All this assumes noise that nobody else can know. Here it follows from the run's seed, which is "
-  "public, so that the run can be repeated: the run shows what such noise does to an attack, and "
-  "protects nobody."
+  "public and passes through 32 bits, so that the run can be repeated: the run shows what such "
+  "noise does to an attack, and protects nobody."
 )
 
 
@@ -117,21 +117,26 @@ def record_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     delta,
     used_microbatching=mechanism.microbatch_size > 1,
   )
-  # Which of the two values is closer to the truth is said here, of what this program does.
-  theirs = theirs.partition("\n\n(*)")[0].replace(" (*)", "    ")
+  # What it covers, and which of the two values is closer to the truth, is said here, of what this
+  # program does.
+  performed, _, example_level, *_ = theirs.partition("\n\n(*)")[0].split("\n\n")
+  example_level = example_level.replace("add-or-remove-one adjacency", "zeroed-out adjacency")
   return _paragraphs(
     f"Protected: each record of an honest client with {mechanism.records} records, against "
     "whoever sees what the client sends in any round: the server, the other clients and the "
     "adversary among them. Not protected: how many records a client has, and which classes, as far "
     "as many of its records show them; what stands in partition.json; the training losses in "
-    "metrics.csv, which get no noise; reconstruction.csv, which compares with the clients' images. "
-    "An adversary need not follow the rules.",
+    "metrics.csv, summary.json, events and checkpoints, which get no noise; reconstruction.csv, "
+    "which compares with the clients' images; a record whose gradient is not finite, which no "
+    "clipping bounds. An adversary need not follow the rules.",
     "Batches are taken from data that is shuffled in each epoch: of the two values of epsilon "
     "below, the first one holds, for records that are replaced by one of gradient zero. The second "
     "would hold for Poisson sampling, which is not done.",
     verdict(epsilon(mechanism, rounds, delta), "record"),
     _SIMULATED,
-    theirs,
+    performed,
+    example_level.replace(" (*)", "    "),
+    "No user-level guarantee is possible: how many records a user has is not bounded.",
   )
 
 
@@ -142,8 +147,8 @@ def client_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     "Protected: all that one client contributes, against whoever sees the global models: the "
     "other clients and the adversary among them. Not protected: anything from the server, which "
     "sees each update before the noise; what stands in partition.json; the training losses and the "
-    "norm of the updates in metrics.csv; the checkpoints; reconstruction.csv, which compares with "
-    "the clients' images.",
+    "norm of the updates in metrics.csv, summary.json and events; the checkpoints; "
+    "reconstruction.csv, which compares with the clients' images.",
     f"All {mechanism.records} clients take part in each of the {rounds} rounds, so sampling "
     "protects nobody. Client-level DP (a client left out, the divisor staying) at delta = "
     f"{delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",

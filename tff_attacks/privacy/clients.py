@@ -44,13 +44,11 @@ def adaptive_clipping(
     noise_multiplier: Of both together.
     clients_per_round: What the sum is divided by.
   """
+  # TFF's default, 0.05 x clients, leaves few clients no choice but little noise.
+  count_stddev = max(0.05 * clients_per_round, noise_multiplier) if noise_multiplier else 0.0
   return _seeded(
     tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(
-      noise_multiplier,
-      clients_per_round,
-      l2_norm_clip,
-      # TFF's default, 0.05 x clients, leaves few clients no choice but little noise.
-      clipped_count_stddev=max(0.05 * clients_per_round, noise_multiplier),
+      noise_multiplier, clients_per_round, l2_norm_clip, clipped_count_stddev=count_stddev
     )
   )
 

@@ -66,6 +66,8 @@ def gradient(
 ):
   """Clips the gradient of every record, adds noise to their sum and divides by their number.
 
+  It must be finite: no scale bounds what is not.
+
   Args:
     loss_fn: Loss of each record.
     l2_norm_clip: Largest norm of a record's gradient.

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def accuracies(model, digits):
         assert counts.min() >= 0
         accuracy = label_inference.label_accuracy(counts, data.labels)
         found[setting, method].append(accuracy)
-      guess = label_inference.label_accuracy(np.full(10, COUNT // 10), data.labels)
+      guess = label_inference.guess_label_accuracy(COUNT, data.labels, 10)
       found[setting, "guess"].append(guess)
   return {key: np.mean(values) for key, values in found.items()}
 
@@ -209,6 +210,19 @@ def test_label_accuracy():
   # Fewer were found than there are.
   assert label_inference.label_accuracy(np.array([2, 0, 0]), labels) == 1
   assert label_inference.label_accuracy(np.array([0, 1, 2]), labels) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 10, 33])
+def test_label_accuracy_of_a_guess(count):
+  rng = np.random.default_rng(count)
+  labels = rng.integers(0, 5, 12)
+  guesses = [
+    label_inference.label_accuracy(
+      np.bincount(np.concatenate([np.tile(np.arange(5), count // 5), rest]), minlength=5), labels
+    )
+    for rest in itertools.combinations(range(5), count % 5)
+  ]
+  assert label_inference.guess_label_accuracy(count, labels, 5) == pytest.approx(np.mean(guesses))
 
 
 def test_refusals(model, digits):

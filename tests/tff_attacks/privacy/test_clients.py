@@ -60,6 +60,16 @@ def test_the_clipped_mean_is_that_of_a_loop(kind):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_without_noise_the_adaptive_norm_has_none():
+  one, other = (
+    aggregate(clients.adaptive_clipping(3.0, 0.0, CLIENTS), updates(), seed, rounds=3)[0]
+    for seed in (0, 1)
+  )
+  for i in range(3):
+    np.testing.assert_array_equal(one[i][0], other[i][0])
+  assert np.abs(one[0][0] - one[2][0]).max() > 0  # The norm did adapt.
+
+
 @pytest.mark.parametrize("kind", [clients.fixed_clipping, clients.adaptive_clipping])
 def test_noise_has_its_standard_deviation(kind):
   clip, multiplier = 3.0, 0.2
