@@ -63,7 +63,7 @@ class LeakageConfig(run_options.RunOptions):
   preset: str = option(
     "quick",
     "Values for every option that is not given: quick runs in half a minute on the embedded "
-    "digits, paper is the published setting.",
+    "digits, paper is the published federation, and the settings of each attack's source.",
     choices=("quick", "paper"),
   )
   dataset: str = option(

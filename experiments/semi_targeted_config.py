@@ -128,8 +128,8 @@ def check(config: SemiTargetedConfig) -> None:
   defence_options.check(config, config.clients_per_round)
   if config.boost is not None and config.attack != "model_replacement":
     raise ConfigError("boost: only with attack=model_replacement")
-  if config.noise_multiplier and config.aggregator != "dp":
-    raise ConfigError("noise_multiplier: only with aggregator=dp")
+  if (config.noise_multiplier > 0) != (config.aggregator == "dp"):
+    raise ConfigError("noise_multiplier: aggregator=dp needs it, and no other has it")
 
 
 CONFIG = SemiTargetedConfig

@@ -308,4 +308,4 @@ def test_stacks_are_called_by_their_label_far_more_often_than_noise(tmp_path, se
   table = pd.DataFrame(json.loads((folder / "summary.json").read_text())["settings"])
   by_stack = table.set_index("stack")
   assert by_stack.loc[4, "images"] > by_stack.loc[4, "images_noise"] + 0.3
-  assert by_stack.loc[4, "images"] > by_stack.loc[1, "images"]
+  assert by_stack.loc[4, "copies"] > by_stack.loc[1, "copies"]

@@ -118,7 +118,7 @@ def test_the_report_compares_with_the_papers_words():
   rows += runs_of("inverting_gradients", "epochs_5", [0.9])
   rows += runs_of("inverting_gradients", "other_data", [0.9])
   # Matched with the nearest of many images, and no nearer to it than a guess.
-  rows += runs_of("ggl", "many_clients", [1.0], psnr=13.0)
+  rows += runs_of("grnn", "many_clients", [1.0], psnr=13.0)
   lines = leakage_report.describe(pd.DataFrame(rows))
   cells = [
     [c.strip() for c in line.split("|")[1:-1]] for line in lines if line[:3] in ("| i", "| g")

@@ -99,7 +99,8 @@ def test_a_client_gets_its_own_optimizer_back(kept, tmp_path):
     ({"boost": 2.0}, "boost: only with attack=model_replacement"),
     ({"aggregator": "dp"}, "norm_bound: aggregator=dp needs one"),
     ({"attacking_frequency": 1e-9}, "attacking_frequency: 1e-09 of 6 clients is no whole number"),
-    ({"noise_multiplier": 1.0}, "noise_multiplier: only with aggregator=dp"),
+    ({"noise_multiplier": 1.0}, "noise_multiplier: aggregator=dp needs it, and no other has it"),
+    ({"aggregator": "dp", "norm_bound": 1.0}, "noise_multiplier: aggregator=dp needs it"),
     ({"attack": "flip"}, "attack: 'flip' is not allowed"),
   ],
 )

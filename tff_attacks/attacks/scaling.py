@@ -8,7 +8,9 @@ def train_and_scale(workspace, state, context, data, train, update, seed):
 
   So it passes a server that drops long updates, and a short one grows (gamma = Q / norm may
   exceed 1). Source: https://arxiv.org/abs/1807.00459, and Eq. 5 of the ADA paper, where
-  several compromised clients estimate Q together; here each uses its own.
+  several compromised clients estimate Q together; here each uses its own. It is longer than the
+  others' honest updates where its data are of another kind, and where the optimizer's state
+  that it keeps is that of its poisoned rounds.
   """
   del workspace, context, seed
   honest_norm, norm = (tf.linalg.global_norm(tf.nest.flatten(one)) for one in (train(data), update))

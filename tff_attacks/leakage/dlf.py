@@ -20,7 +20,7 @@ _FILTERS = 96
 def dlf(
   model_fn: keras_state.ModelFn,
   infer_labels: labels.Infer = labels.dimitrov,
-  steps: int = 800,
+  steps: int = 400,
   learning_rate: float = 0.1,
   difference: float = 2.0,
   total_variation: float = 2e-4,
@@ -33,7 +33,7 @@ def dlf(
   Args:
     model_fn: Builds the global model.
     infer_labels: A method of `labels`.
-    steps: Of Adam; the source has 400, and its code takes twice as many.
+    steps: Of Adam.
     learning_rate: Of Adam.
     difference: Weight of that between the simulated update and the client's; the source lowers it
       from 4 to 2 in the first half of the search.
