@@ -101,6 +101,12 @@ class LeakageConfig(run_options.RunOptions):
   imprint_bins: int = option(
     0, "Units of an imprint block before the model, as robbing_the_fed needs it.", at_least=0
   )
+  imprint_weights: str = option(
+    "published",
+    "Of its second layer: published ones are large, and a step of training ruins them; small ones "
+    "learn like any other layer.",
+    choices=("published", "small"),
+  )
   batch_size: int = option(10, "Images in a step.", at_least=1)
   local_epochs: int = option(1, "Passes over a client's images in a round.", at_least=1)
   learning_rate: float = option(0.1, "Of the local SGD in the first round.", above=0)

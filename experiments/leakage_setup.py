@@ -66,7 +66,7 @@ def prepare(config: LeakageConfig) -> Setup:
   wrap = None
   if config.imprint_bins:
     thresholds = robbing.thresholds(config.imprint_bins, auxiliary)
-    wrap = functools.partial(imprint.imprint, thresholds=thresholds)
+    wrap = functools.partial(imprint.imprint, thresholds=thresholds, weights=config.imprint_weights)
   model_fn, _, contract = registry.global_model(
     name, dataset.image_shape, dataset.num_classes, wrap=wrap
   )

@@ -76,11 +76,12 @@ EXTRA: dict[tuple[str, str], dict[str, Any]] = {
   ("dlf", "epochs_10"): {"local_epochs": 10},
   ("dlf", "mlp_1000"): {"model": "mlp", "samples_per_client": 50, "local_epochs": 2},
   ("ggl", "untrained"): {"generator_steps": 0},
-  ("robbing_the_fed", "cnn_slow"): {"model": "cnn", "learning_rate": 1e-4},
+  ("robbing_the_fed", "small_weights"): {"imprint_weights": "small"},
+  ("robbing_the_fed", "cnn_small_weights"): {"model": "cnn", "imprint_weights": "small"},
 }
 """Single cells. One gradient, but of the federation's network; and beside many_clients the paper's
 own step size, ten epochs (its Figure 8), clients as small as a thousand would be (Figure 45), a
-generator without training (Figure 47), and a rate at which a CNN behind the block is stable."""
+generator without training (Figure 47), and a block that does not diverge behind a CNN."""
 
 
 @dataclasses.dataclass
@@ -89,8 +90,8 @@ class LeakageTableConfig(LaunchOptions, LeakageConfig):
 
   varies = (
     "attack", "mode", "num_clients", "samples_per_client", "batch_size", "local_epochs", "model",
-    "images", "labels", "attack_options", "imprint_bins", "partition", "start_from",
-    "learning_rate",
+    "images", "labels", "attack_options", "imprint_bins", "imprint_weights", "partition",
+    "start_from", "learning_rate",
   )  # fmt: skip
   preset: str = option(
     "paper",

@@ -5,9 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+WEIGHTS = ("published", "small")
+_GAIN = 1e-3
+
 
 def imprint(
-  model_fn: Callable[[], tf.keras.Model], thresholds: np.ndarray
+  model_fn: Callable[[], tf.keras.Model], thresholds: np.ndarray, weights: str = "published"
 ) -> Callable[[], tf.keras.Model]:
   """Puts an imprint block before a model.
 
@@ -19,15 +22,25 @@ def imprint(
   Args:
     model_fn: Builds the model.
     thresholds: Brightness `[bins]`, rising.
+    weights: `published`: all weights of the second layer are 1,000, and the first one is as much
+      smaller, as in the source's code. A step of training changes such a block beyond use, if it
+      does not diverge: of an update only the first batch is seen, without later ones in between.
+      `small`: the second layer has one row of random numbers of Glorot's variance for all units,
+      and learns as other layers do: of an update all batches are seen, mixed.
 
   Returns:
     Builds the model with the block before it.
 
   Raises:
-    ValueError: If the thresholds do not rise.
+    ValueError: If the thresholds do not rise, or the weights are unknown.
   """
   if (np.diff(thresholds) <= 0).any():
     raise ValueError("thresholds: must rise; are there more bins than images to set them by?")
+
+  if weights not in WEIGHTS:
+    raise ValueError(f"weights: {weights!r} is not allowed; allowed: {', '.join(WEIGHTS)}")
+  gain = _GAIN if weights == "published" else 1
+  constant = tf.keras.initializers.Constant
 
   def build():
     layers = tf.keras.layers
@@ -38,10 +51,11 @@ def imprint(
     active = layers.Dense(
       len(thresholds),
       activation="relu",
-      kernel_initializer=tf.keras.initializers.Constant(1 / size),
-      bias_initializer=tf.keras.initializers.Constant(-np.asarray(thresholds)),
+      kernel_initializer=constant(gain / size),
+      bias_initializer=constant(-gain * np.asarray(thresholds)),
     )(layers.Flatten()(inputs))
-    images = layers.Dense(size, kernel_initializer=_equal_rows)(active)
+    rows = constant(1 / gain) if weights == "published" else _equal_rows
+    images = layers.Dense(size, kernel_initializer=rows)(active)
     images = layers.Reshape(image_shape)(images)
     for layer in _parts(model):
       images = layer(images)

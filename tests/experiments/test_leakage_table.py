@@ -81,8 +81,8 @@ def test_single_cells_beside_the_table():
   small = extra["dlf", "mlp_1000"]
   assert (small.model, small.samples_per_client, small.local_epochs) == ("mlp", 50, 2)
   assert extra["inverting_gradients", "rate_1"].attack_options == ["learning_rate:1"]
-  slow = extra["robbing_the_fed", "cnn_slow"]
-  assert (slow.model, slow.learning_rate, slow.mode) == ("cnn", 1e-4, "federated")
+  small = extra["robbing_the_fed", "cnn_small_weights"]
+  assert (small.model, small.imprint_weights, small.mode) == ("cnn", "small", "federated")
   assert not {run.setting for run in plan(extra=False)} & {setting for _, setting in table.EXTRA}
 
 

@@ -29,9 +29,9 @@ def photographs(seed, count):
   return Images(pixels.astype(np.float32), rng.integers(0, CLASSES, count).astype(np.int32))
 
 
-def model_with(thresholds):
+def model_with(thresholds, weights="published"):
   backbone = functools.partial(models.cnn, IMAGE_SHAPE, CLASSES)
-  return imprint.imprint(backbone, thresholds)
+  return imprint.imprint(backbone, thresholds, weights)
 
 
 def copied(found, data):
@@ -47,11 +47,12 @@ def alone(thresholds, data):
   return np.mean(np.bincount(bins, minlength=len(thresholds))[bins] == 1)
 
 
+@pytest.mark.parametrize("weights", imprint.WEIGHTS)
 @pytest.mark.parametrize("seed", range(3))
-def test_it_copies_the_images_that_are_alone_in_their_bin(seed):
+def test_it_copies_the_images_that_are_alone_in_their_bin(seed, weights):
   data = photographs(seed, COUNT)
   bounds = robbing.thresholds(128, auxiliary=photographs(100 + seed, 2000))
-  model_fn = model_with(bounds)
+  model_fn = model_with(bounds, weights)
   found = robbing.robbing_the_fed(model_fn)(observe(model_fn, data, seed), seed)
   share = copied(found, data)
   # By chance (1 - 1 / 128)^63 = 0.61 of them are alone; of others, one may outweigh the rest.
@@ -101,13 +102,41 @@ def test_thresholds():
   assert np.bincount(bins, minlength=10).tolist() == [100] * 10
 
 
-def test_the_model_behind_the_block_sees_every_bin_alike():
+@pytest.mark.parametrize("weights", imprint.WEIGHTS)
+def test_the_model_behind_the_block_sees_how_bright_an_image_is(weights):
   """Units differ in their thresholds only."""
-  model = model_with(np.array([-0.5, 0.0, 0.5], np.float32))()
+  bounds, data = np.array([-0.5, 0.0, 0.5], np.float32), photographs(0, 9)
+  model = model_with(bounds, weights)()
   first, _, second, *_ = model.get_weights()
-  np.testing.assert_array_equal(first, np.full_like(first, 1 / np.prod(IMAGE_SHAPE)))
-  np.testing.assert_array_equal(second[0], second[2])
-  assert np.std(second[0]) > 0
+  assert np.ptp(first) == 0
+  block = tf.keras.Model(model.input, model.layers[4].output)
+  brightness = data.images.mean(axis=(1, 2, 3), keepdims=True)
+  seen = np.maximum(brightness - bounds, 0).sum(axis=-1, keepdims=True)
+  row = np.ones(IMAGE_SHAPE) if weights == "published" else second[0].reshape(IMAGE_SHAPE)
+  np.testing.assert_allclose(block(data.images), seen * row, atol=1e-4)
+
+
+def client(weights, seed):
+  """What is read off the update of a client with four batches of ten, and its images."""
+  data = photographs(seed, 40)
+  model_fn = model_with(robbing.thresholds(100, photographs(100, 2000)), weights)
+  start = keras_state.initial_weights(model_fn, 0)
+  training = local_training.local_training(
+    tff.learning.optimizers.build_sgdm(0.1), GRADIENT, batch_size=10
+  )
+  model = keras_state.build(model_fn)
+  sent = training.train(model, start, training.initialize(start), data, tf.constant([0, 0]))
+  observation = leakage.Observation(start, sent.update, 40, 10, 1, 0.1)
+  return robbing.robbing_the_fed(model_fn)(observation, 0), data
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_behind_a_cnn_the_published_weights_diverge_and_small_ones_do_not(seed):
+  """The paper's failure, and the cause that it suspects."""
+  with pytest.raises(ValueError, match="the client's training diverged"):
+    client("published", seed)
+  found, data = client("small", seed)
+  assert copied(found, data) > 0.4
 
 
 def test_refusals():
