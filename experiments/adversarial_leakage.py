@@ -17,8 +17,9 @@ def run(config: AdversarialLeakageConfig) -> int:
   program.check_results(config, resume is not None)
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.
-  from experiments import adversarial_leakage_run, adversarial_leakage_setup
+  from experiments import adversarial_leakage_run, adversarial_leakage_setup, runtime_options
 
+  runtime_options.prepare_gpus()
   setup = adversarial_leakage_setup.prepare(config)
   with program.open_results(config, "adversarial_leakage", resume is not None) as results:
     if resume is not None:

@@ -17,6 +17,7 @@ from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE
 from tff_attacks import files
 from tff_attacks.runtime import worker
+from tff_attacks.runtime.lost import WorkerLostError
 from tff_attacks.simulation import results as results_lib
 
 _FOREVER = contextlib.ExitStack()
@@ -24,6 +25,8 @@ _FOREVER = contextlib.ExitStack()
 
 def run(sweep: str, chunks: str, index: int) -> None:
   """Runs what is not yet finished of a chunk; a run that fails does not stop the others.
+
+  Without its TFF worker none of them could run: the rest is left for the sweep's next launch.
 
   Args:
     sweep: Folder of the sweep.
@@ -36,7 +39,7 @@ def run(sweep: str, chunks: str, index: int) -> None:
   script = importlib.import_module(f"experiments.{planned['script']}_run")
   for name in planned["chunks"][index]:
     folder = pathlib.Path(sweep, "runs", name)
-    with _recorded(folder):
+    with _recorded(folder) as lost:
       if (folder / "summary.json").exists():
         continue
       config = program.load_config(options_of.CONFIG, folder)
@@ -47,6 +50,10 @@ def run(sweep: str, chunks: str, index: int) -> None:
       status = script.run(config, setup, runtime, results_lib.Results(folder))
       if status == program.INTERRUPTED:
         return
+    if lost:
+      _runtime.cache_clear()
+      _FOREVER.close()
+      return
 
 
 @functools.cache
@@ -56,8 +63,13 @@ def _runtime(*options) -> runtime_options.Runtime:
 
 
 @contextlib.contextmanager
-def _recorded(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps a run to one process, its output in `log.txt`, and an exception as its failure."""
+def _recorded(folder: pathlib.Path) -> Iterator[list[WorkerLostError]]:
+  """Keeps a run to one process, its output in `log.txt`, and an exception as its failure.
+
+  Yields:
+    Empty; that the TFF worker was lost is put there, for it is no failure of the run.
+  """
+  lost: list[WorkerLostError] = []
   with (
     (folder / "log.txt").open("a") as log,
     contextlib.redirect_stdout(log),
@@ -65,7 +77,10 @@ def _recorded(folder: pathlib.Path) -> Iterator[None]:
   ):
     try:
       with program.locked(folder):
-        yield
+        yield lost
+    except WorkerLostError as error:
+      lost.append(error)
+      traceback.print_exc()
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
       files.write_text(folder / FAILURE, f"{reason}\n{traceback.format_exc()}")

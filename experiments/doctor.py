@@ -134,7 +134,7 @@ def _runtime(config: DoctorConfig) -> Iterator[Finding]:
       used = _peak(runtime.device)
       value = float(total([np.float32(1), np.float32(2)]))
       used = _peak(runtime.device) - used
-  except (ConfigError, RuntimeError) as error:
+  except (ConfigError, RuntimeError, tf.errors.OpError) as error:
     yield Finding(f"{name}: {error}", "See README, Where it runs.")
     return
   expected = 3.0 * _SIZE**2

@@ -89,8 +89,8 @@ def run(
   summary |= {"runtime": config.runtime, "device": runtime.device}
   summary |= results_lib.environment(runtime.process_ids)
   summary["in_words"] = observer.sentence(summary)
-  results.write_json("summary", summary)
   checkpoints.keep_newest()  # Some MB each, and a sweep has hundreds of runs.
+  results.write_json("summary", summary)
   print(summary["in_words"])
   print(f"Report: {report.write(results.folder)}")
   return 0

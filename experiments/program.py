@@ -7,6 +7,7 @@ import difflib
 import errno
 import fcntl
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -210,7 +211,7 @@ def check_start(config: Any, names: Sequence[str]) -> None:
 def command(script: str, options: dict[str, Any]) -> list[str]:
   """The command line of a script with these options."""
   # Hydra reads values as JSON, which quotes what has to be quoted.
-  given = [f"{name}={json.dumps(value)}" for name, value in options.items()]
+  given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
   return [sys.executable, "-m", f"experiments.{script}", *given]
 
 
@@ -236,9 +237,8 @@ def create_results(config: Any, name: str) -> Any:
   """
   from tff_attacks.simulation import results as results_lib
 
-  stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-  config.output_dir = config.output_dir or f"results/{name}/{stamp}"
   try:
+    config.output_dir = config.output_dir or _new_folder(name)
     results = results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
     files.write_text(results.folder / EXPERIMENT, name)
     return results
@@ -246,6 +246,17 @@ def create_results(config: Any, name: str) -> Any:
     if error.errno == errno.ENOSPC:
       raise
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
+
+
+def _new_folder(name: str) -> str:
+  """A folder named after the time, which no process that starts in the same second gets, too."""
+  stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+  for number in itertools.count(1):
+    folder = pathlib.Path("results", name, stamp if number == 1 else f"{stamp}_{number}")
+    with contextlib.suppress(FileExistsError):
+      folder.mkdir(parents=True)
+      break
+  return str(folder)
 
 
 def check_results(config: Any, resuming: bool) -> None:
@@ -261,7 +272,7 @@ def check_results(config: Any, resuming: bool) -> None:
     return
   try:
     files.check_new(config.output_dir)
-  except FileExistsError as error:
+  except OSError as error:
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
 
 

@@ -77,8 +77,7 @@ def start(config: RuntimeOptions) -> Iterator[Runtime]:
 
   from tff_attacks.runtime import in_process, worker, workers
 
-  if config.runtime != "worker":
-    prepare_gpus()
+  prepare_gpus()  # With runtime=worker, too: evaluation takes place here.
   with contextlib.ExitStack() as stack:
     if config.runtime == "worker":
       process = stack.enter_context(worker.worker())

@@ -49,7 +49,8 @@ class LaunchOptions:
   chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
   launcher: str = option(
     "joblib",
-    "Where chunks run: in processes of this machine, or on a Slurm cluster.",
+    "Where chunks run: in processes of this machine, or on a Slurm cluster (submitit_local tries "
+    "that on this machine, all chunks at once).",
     choices=("joblib", "submitit_slurm", "submitit_local"),
   )
   launcher_options: list[str] = option(
@@ -116,6 +117,8 @@ def run(
   for setting in config.launcher_options:
     if ":" not in setting:
       raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
+    if setting.partition(":")[0] in ("n_jobs", "array_parallelism"):
+      raise ConfigError(f"launcher_options: {setting!r} is what jobs= says")
   runs = plan(config)
   for run_name, count in collections.Counter(one.name for one in runs).items():
     if count > 1:
@@ -134,6 +137,10 @@ def run(
     except KeyboardInterrupt:
       print(f"Go on with resume={folder}")
       raise
+    for one in runs:  # One that was killed between its summary and its report.
+      finished = _run_folder(folder, one.name)
+      if _is_finished(folder, one.name) and not (finished / html.FILE).exists():
+        html.write(finished)
     failures = _failures(folder, runs)
     summary = summarise(folder, runs, row)
     print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")

@@ -24,4 +24,4 @@ def read(model: tf.keras.Model, folder: pathlib.Path, name: str) -> None:
     arrays = files.read_npz(path)
     model.set_weights([arrays[f"w{i:03d}"] for i in range(len(arrays))])
   except (KeyError, ValueError) as error:
-    raise files.UnreadableError(f"start_from: {path} cannot be read: {error}") from error
+    raise files.UnreadableError(f"{path} cannot be read: {error}") from error

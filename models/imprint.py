@@ -66,7 +66,8 @@ def imprint(
 
 def _equal_rows(shape, dtype=None):
   """One row of random numbers, with the variance of Glorot's, for all units."""
-  row = tf.random.normal([1, shape[1]], stddev=(2 / sum(shape)) ** 0.5, dtype=dtype or tf.float32)
+  normal = tf.keras.initializers.RandomNormal(stddev=(2 / sum(shape)) ** 0.5)
+  row = normal([1, shape[1]], dtype or tf.float32)
   return tf.repeat(row, shape[0], axis=0)
 
 

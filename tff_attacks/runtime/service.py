@@ -141,7 +141,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
 
 
 @contextlib.contextmanager
-def serve(host: str, port: int, device: str | None = None, threads: int = 8) -> Iterator[int]:
+def serve(host: str, port: int, device: str | None = None, threads: int = 64) -> Iterator[int]:
   """Serves TFF's executor protocol for as long as the `with` block lasts.
 
   There is no authentication and no encryption: whoever reaches the port runs any

@@ -1,0 +1,73 @@
+"""What a process of a sweep does with its runs."""
+
+import contextlib
+import json
+import sys
+import types
+
+import pytest
+
+from experiments import chunk, program
+from experiments.runtime_options import RuntimeOptions
+from experiments.sweep import FAILURE
+from tff_attacks import files
+from tff_attacks.runtime.lost import WorkerLostError
+
+
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+  """A sweep of the runs a, b and c, and what its next run of b raises; it counts its runtimes."""
+  errors, runtimes = [], []
+
+  def run(config, setup, runtime, results):
+    if results.folder.name == "b" and errors:
+      raise errors.pop()
+    files.write_text(results.folder / "summary.json", "{}")
+
+  @contextlib.contextmanager
+  def start(config):
+    runtimes.append("started")
+    yield
+    runtimes.append("ended")
+
+  script = types.SimpleNamespace(prepare=lambda config: None, run=run)
+  options = types.SimpleNamespace(CONFIG=RuntimeOptions, check=lambda config: None)
+  monkeypatch.setitem(sys.modules, "experiments.fake_run", script)
+  monkeypatch.setitem(sys.modules, "experiments.fake_config", options)
+  monkeypatch.setattr(program, "load_config", lambda config_class, folder: config_class())
+  monkeypatch.setattr(chunk.runtime_options, "start", start)
+  monkeypatch.setattr(chunk.worker, "remove_stock_context", lambda: None)
+  chunks = {"script": "fake", "chunks": [["a", "b", "c"]]}
+  (tmp_path / "chunks_1.json").write_text(json.dumps(chunks))
+  for name in "abc":
+    (tmp_path / "runs" / name).mkdir(parents=True)
+  yield tmp_path, errors, runtimes
+  chunk._runtime.cache_clear()
+  chunk._FOREVER.close()
+
+
+def finished(folder):
+  return [path.parent.name for path in sorted(folder.glob("runs/*/summary.json"))]
+
+
+def test_a_run_that_fails_does_not_stop_the_others(three):
+  folder, errors, runtimes = three
+  errors.append(ValueError("no"))
+  chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a", "c"]
+  assert (folder / "runs" / "b" / FAILURE).read_text().startswith("ValueError: no")
+  assert runtimes == ["started"]
+
+
+def test_a_lost_worker_is_nobodys_failure(three):
+  """What is left is begun anew, with a new worker."""
+  folder, errors, runtimes = three
+  errors.append(WorkerLostError("the worker ended"))
+  chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a"]
+  assert not list(folder.glob(f"runs/*/{FAILURE}"))
+  assert "the worker ended" in (folder / "runs" / "b" / "log.txt").read_text()
+  assert runtimes == ["started", "ended"]
+  chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a", "b", "c"]
+  assert runtimes == ["started", "ended", "started"]
