@@ -92,7 +92,7 @@ class CRPAConfig(
     choices=partition_lib.LACKS,
   )
   free_rider: bool = option(False, "The adversaries have no data of their own.")
-  poison_images: int = option(50, "Generated images among an adversary's data.", at_least=1)
+  poison_images: int = option(50, "Generated images among an adversary's data.", at_least=0)
   generated_label: str = option(
     "poison",
     "Their label: T (poison), the additional class C (extra: reconstruction alone), or a fixed "
@@ -115,6 +115,12 @@ class CRPAConfig(
   )
   discriminator_learning_rate: float = option(
     1e-4, "Of the SGD of the discriminator; 0 keeps it as downloaded.", at_least=0
+  )
+  keep_discriminator: bool = option(
+    False,
+    "Whether an adversary's local training goes on from the discriminator that its GAN has trained "
+    "(as in the code of `Privacy attack in federated learning is not easy`), or from the global "
+    "model.",
   )
   total_variation: float = run_options.smoothness_prior()
   image_every: int = option(5, "Rounds between two pictures with their scores.", at_least=1)
@@ -147,6 +153,10 @@ def check(config: CRPAConfig) -> None:
     raise ConfigError(f"num_adversaries: must be below num_clients, {config.num_clients}")
   if config.adversary == "original" and config.num_adversaries > 1:
     raise ConfigError("num_adversaries: adversary=original has one")
+  if config.keep_discriminator and config.attack != "crpa":
+    raise ConfigError(f"keep_discriminator: attack={config.attack} has none, leave it out")
+  if config.attack in INJECTED and not config.poison_images:
+    raise ConfigError(f"poison_images: must be 1 or more with attack={config.attack}")
   if config.adversary == "original" and config.adversary_lacks != "both":
     raise ConfigError("adversary_lacks: adversary=original has its own way, leave it out")
   if config.start_accuracy >= 1:

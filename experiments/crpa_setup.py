@@ -93,6 +93,7 @@ class _Shapes(NamedTuple):
   l2_norm_clip: float
   noise_multiplier: float
   adversary_noise: bool
+  keep_discriminator: bool
   microbatch_size: int
   clipping: str
   num_clients: int
@@ -152,9 +153,11 @@ def _compile(shapes: _Shapes) -> Compiled:
   elif shapes.attack == "injection":
     example = dataset.train.take(np.zeros(shapes.injected_images, int))
     attack = injection.injection(injection.Parameters(example))
-  if not shapes.adversary_noise:
-    without = shapes._replace(noise_multiplier=0.0)
-    attack = attack._replace(training=_training(without, contract.from_logits))
+  if not shapes.adversary_noise or shapes.keep_discriminator:
+    own = shapes if shapes.adversary_noise else shapes._replace(noise_multiplier=0.0)
+    attack = attack._replace(
+      training=_training(own, contract.from_logits, keep_model=shapes.keep_discriminator)
+    )
   federation = process.build_federation(model_fn, training, attack, _aggregator(shapes))
   return Compiled(
     dataset,
@@ -190,12 +193,15 @@ def _check_private(privacy: str, networks: registry.Networks) -> None:
     ) from error
 
 
-def _training(shapes: _Shapes, from_logits: bool) -> local_training.LocalTraining:
+def _training(
+  shapes: _Shapes, from_logits: bool, keep_model: bool = False
+) -> local_training.LocalTraining:
   return local_training.local_training(
     local_training.build_optimizer(shapes.optimizer, shapes.learning_rate),
     _gradient(shapes, from_logits),
     shapes.batch_size,
     shapes.local_epochs,
+    keep_model=keep_model,
   )
 
 

@@ -30,7 +30,7 @@ _STUDY: dict[str, Any] = {
   "generator": "crpa", "num_adversaries": 1, "free_rider": False, "generated_label": "poison",
   "generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-4, "total_variation": 0.0,
   "generator_optimizer": "sgd", "aggregator": "mean", "local_epochs": 1, "warm_up_epochs": 0,
-  "start_round": 0, "start_accuracy": 0.0, "adversary_noise": True,
+  "start_round": 0, "start_accuracy": 0.0, "adversary_noise": True, "keep_discriminator": False,
 }  # fmt: skip
 _NO_DP: dict[str, Any] = {"privacy": "none", "optimizer": "adam", "learning_rate": 1e-3}
 _DP: dict[str, Any] = {

@@ -66,6 +66,8 @@ CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
     ),
     ({**CLIENTS, "delta": 0.1}, "delta: 0.1 is not allowed; allowed: below 1 / 10"),
     ({**CLIENTS, "adversary_noise": False}, "adversary_noise: only with privacy=records or micro"),
+    ({"attack": "noise", "keep_discriminator": True}, "keep_discriminator: attack=noise has none"),
+    ({"attack": "noise", "poison_images": 0}, "poison_images: must be 1 or more with attack=noise"),
     ({**CLIENTS, "aggregator": "examples_weighted_mean"}, "aggregator: must be mean with privacy"),
     ({"aggregator": "norm_filter"}, "norm_bound: aggregator=norm_filter needs one"),
     ({"aggregator": "krum", "byzantine": 11}, "byzantine: only 10 clients take part in a round"),

@@ -121,6 +121,8 @@ def crpa(
     return tf.nest.map_structure(tf.convert_to_tensor, state)
 
   def poison_data(workspace, state, context, data, seed):
+    # Here, and not in `attack_round`, for local training may go on from the discriminator.
+    keras_state.assign(workspace.discriminator, context.weights)
     ready = attack.may_start(context, state.parameters)
     state = state._replace(started=state.started | ready)
     return tf.cond(
@@ -130,7 +132,6 @@ def crpa(
     )
 
   def attack_round(workspace, state, context, data, seed):
-    keras_state.assign(workspace.discriminator, context.weights)
     keras_state.assign(workspace.generator, state.generator)
     optimizer_state, loss = train_gan(workspace, state, data, seed)
     state = state._replace(

@@ -105,6 +105,7 @@ def local_training(
   shuffle: bool = True,
   samples_per_round: int | None = None,
   keep_optimizer_state: bool = True,
+  keep_model: bool = False,
 ) -> LocalTraining:
   """Minibatch training.
 
@@ -117,6 +118,8 @@ def local_training(
     samples_per_round: How many samples a round uses, drawn anew in each; None is all.
     keep_optimizer_state: Whether the optimizer goes on where the last round left it; if not,
       there is no state to keep.
+    keep_model: Whether it goes on from the weights that the model has, and not from the given
+      ones; the update is what leads from the given ones to where it ends, all the same.
 
   Returns:
     The two functions.
@@ -130,7 +133,8 @@ def local_training(
     return start_optimizer(weights) if keep_optimizer_state else ()
 
   def train(model, weights, optimizer_state, data, seed):
-    keras_state.assign(model, weights)
+    if not keep_model:
+      keras_state.assign(model, weights)
     if not keep_optimizer_state:
       optimizer_state = start_optimizer(weights)
     optimizer_state, loss = run_steps(model, optimizer_state, data, seed)

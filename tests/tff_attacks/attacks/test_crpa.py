@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +9,10 @@ from models import crpa as models
 from tests import tiny
 from tests.tiny import poison
 from tff_attacks import keras_state
+from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import crpa
 from tff_attacks.data.datasets import Images
+from tff_attacks.learning import aggregation, local_training, process
 
 
 def test_gan_step_and_poisoning_equal_plain_keras():
@@ -172,3 +176,29 @@ def test_sgd_and_adam_take_the_parameters_learning_rate():
   attack = tiny.attack(tff.learning.optimizers.build_adam(0.1), generator_learning_rate=0.25)
   state = attack.initialize(attack.parameters, 0)
   assert float(state.generator_optimizer["learning_rate"]) == 0.25
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_local_training_may_go_on_from_the_discriminator(keep):
+  """With a step of zero, the update is all that it goes on from."""
+  still = tff.learning.optimizers.build_sgdm(0.0)
+  attack = tiny.attack(poison_images=0, discriminator_learning_rate=0.1)
+  own = local_training.local_training(
+    still, local_training.plain_gradient(tiny.LOSS_FN), tiny.BATCH_SIZE, keep_model=keep
+  )
+  training = tiny.training(still)
+  attack = attack._replace(training=own)
+  federation = process.build_federation(
+    tiny.global_model, training, attack, aggregation.build_aggregator("mean")
+  )
+  weights = keras_state.initial_weights(tiny.global_model, 0)
+  to_tensors = functools.partial(tf.nest.map_structure, tf.convert_to_tensor)
+  model = keras_state.build(tiny.global_model)
+  workspace = attack.build(model)
+  for accuracy, moves in ((0.0, False), (0.5, keep)):  # It does not start before there is any.
+    context = attack_lib.Context(weights, np.int32(1), np.float32(accuracy))
+    client = federation.initial_client(3, 0, attack.parameters)
+    output = process.client_round(
+      model, training, attack, workspace, *map(to_tensors, (context, client, tiny.images(0, 8)))
+    )
+    assert (np.abs(output.update.trainable[0]).max() > 1e-3) == moves
