@@ -81,7 +81,7 @@ EXTRA: dict[tuple[str, str], dict[str, Any]] = {
 }
 """Single cells. One gradient, but of the federation's network; and beside many_clients the paper's
 own step size, ten epochs (its Figure 8), clients as small as a thousand would be (Figure 45), a
-generator without training (Figure 47), and a block that does not diverge behind a CNN."""
+generator without training (Figure 47), and imprint blocks that outlast a step of training."""
 
 
 @dataclasses.dataclass

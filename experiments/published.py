@@ -104,7 +104,7 @@ def write(folder: pathlib.Path) -> None:
     return
   try:
     summary = read(experiment, str(folder))
-  except ConfigError:  # Of another dataset, or without a finished attack.
+  except ConfigError:  # Not of what the study did, or without a finished attack.
     return
   lines = ["# Beside the CRPA study", "", *compare(**{experiment: summary})]
   files.write_text(folder / "published.md", "\n".join(lines))
@@ -133,10 +133,12 @@ def average_attack_accuracy(config: CRPAConfig) -> float | None:
 
 
 def _different(chosen: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-  """The options that are not as expected, or an adversary that may hold the class it is to find."""
+  """Options that are not as expected; an adversary that may hold the class, or poisons nothing."""
   different = {n: chosen.get(n) for n, value in expected.items() if chosen.get(n) != value}
   if chosen.get("adversary_lacks") == "none":
     different["adversary_lacks"] = "none"
+  if chosen.get("poison_images") == 0:
+    different["poison_images"] = 0
   return ", ".join(f"{name}={value}" for name, value in different.items())
 
 

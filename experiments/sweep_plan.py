@@ -36,8 +36,8 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "generator_learning_rate": 0.0,
     "discriminator_learning_rate": 0.0,
   },
-  **{name: {"attack": name} for name in INJECTED},
-  "none": {"attack": "none", "adversary_noise": True},
+  **{name: {"attack": name, "keep_discriminator": False} for name in INJECTED},
+  "none": {"attack": "none", "adversary_noise": True, "keep_discriminator": False},
 }
 """The attack and its controls, as options of `experiments.crpa`."""
 

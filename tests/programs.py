@@ -28,7 +28,7 @@ def wait_until(condition, program=None, seconds=300):
   """Waits for what a program, which must not end before, or anything else is to bring about."""
   deadline = time.monotonic() + seconds
   while not condition():
-    assert program is None or program.poll() is None, program.communicate()[0]
+    assert program is None or program.poll() is None, program.communicate()[0] or "it has ended"
     assert time.monotonic() < deadline, "it takes too long"
     time.sleep(0.05)
 

@@ -343,6 +343,8 @@ PRIVATE = {
     ({"dataset": "mnist", "start_accuracy": 0.8}, None),
     ({"dataset": "mnist", "generator_optimizer": "adam"}, None),
     ({"dataset": "mnist", "local_epochs": 2}, None),
+    ({"dataset": "mnist", "poison_images": 0}, None),
+    ({"dataset": "mnist", "keep_discriminator": True}, None),
     ({"dataset": "mnist", "adversary_lacks": "none"}, None),
     ({"dataset": "mnist", "adversary_lacks": "reconstruct"}, 0.51),
     ({"dataset": "digits"}, None),

@@ -74,6 +74,13 @@ def test_the_options_of_the_attack_reach_it(generated_label, label):
   assert found == options | {"reconstruct": 4, "label": label, "steps": 11}
 
 
+def test_an_adversary_may_train_otherwise_than_the_others():
+  assert crpa_setup.prepare(config()).compiled.attack.training is None
+  for changes in ({"keep_discriminator": True}, {"poison_images": 0, "keep_discriminator": True}):
+    compiled = crpa_setup.prepare(config(**changes)).compiled
+    assert compiled.attack.training not in (None, compiled.training)
+
+
 @pytest.mark.parametrize(("poison", "adversary"), [(0, 3), (9, 0)])
 def test_the_adversary_of_the_published_code(poison, adversary):
   split, _ = crpa_setup.distribute(config(adversary="original", poison=poison), DIGITS)

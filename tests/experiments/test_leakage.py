@@ -57,6 +57,7 @@ def test_leaves_a_complete_results_folder(finished):
   assert len(scores) == 2
   assert {"psnr", "guess_psnr", "mean_psnr", "ssim", "correlation", "identified"} <= set(scores)
   assert (scores["steps"] == 5).all()
+  assert scores["guess_label_accuracy"].between(0, 1, inclusive="right").all()
   summary = json.loads((folder / "summary.json").read_text())
   assert summary["psnr"] == pytest.approx(scores["psnr"].mean())
   assert summary["rounds"] == 2
@@ -235,6 +236,13 @@ def test_settings_reach_the_attack(attack):
   assert found["evaluations" if attack == "ggl" else "steps"] == 7
   published = leakage_attacks.settings(config(attack=attack, search="published"))
   assert published == {}
+
+
+@pytest.mark.parametrize("weights", ["published", "small"])
+def test_the_imprint_block_is_the_asked_for(weights):
+  asked = config(attack="robbing_the_fed", imprint_bins=5, imprint_weights=weights)
+  _, _, second, *_ = leakage_setup.prepare(asked).model_fn().get_weights()
+  assert (np.ptp(second) == 0) == (weights == "published")
 
 
 def test_numbers_are_read_as_the_attack_wants_them():

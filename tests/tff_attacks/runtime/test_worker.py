@@ -64,8 +64,10 @@ def test_the_worker_dies_with_a_killed_program():
   program.wait()
 
   def gone():
-    # Nobody may be there to take note of its end.
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:  # Nobody may be there to take note of its end.
+      return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+      return True
 
   programs.wait_until(gone, seconds=60)
 
