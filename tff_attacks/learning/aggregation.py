@@ -134,9 +134,9 @@ def build_aggregator(
   Args:
     name: One of `NAMES`.
     server: What it assumes, and that an update whose norm is not finite is refused: a rule does
-      not see it, elsewhere it counts as zero, among the weights, and among the norms that
-      `adaptive_norm_clipping` follows, too. If not given, it assumes nothing, which the means
-      and medians can do; the means then refuse nothing.
+      not see it, elsewhere it is zero: without weight if samples count, with a full share (and
+      a vote on the norm that `adaptive_norm_clipping` follows) if clients do. If not given, it
+      assumes nothing, which the means and medians can do; the means then refuse nothing.
 
   Raises:
     ValueError: If the name is unknown, if it needs what the server does not say, or if the
