@@ -118,6 +118,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_rest_can_follow(tmp_path):
   assert pd.read_csv(folder / "scores.csv")["steps"].tolist() == [5, 5]
 
 
+@pytest.mark.slow
 def test_a_trained_generator_serves_another_run_of_its_seed(tmp_path):
   options = [
     *SHORT[:-1],

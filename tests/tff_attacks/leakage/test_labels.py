@@ -218,7 +218,7 @@ def test_label_accuracy_of_a_guess(count):
   labels = rng.integers(0, 5, 12)
   guesses = [
     label_inference.label_accuracy(
-      np.bincount(np.concatenate([np.tile(np.arange(5), count // 5), rest]), minlength=5), labels
+      np.bincount([*np.tile(np.arange(5), count // 5), *rest], minlength=5), labels
     )
     for rest in itertools.combinations(range(5), count % 5)
   ]
