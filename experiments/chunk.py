@@ -11,6 +11,7 @@ import json
 import pathlib
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 from experiments import program, runtime_options
 from experiments.runtime_options import RuntimeOptions
@@ -37,23 +38,27 @@ def run(sweep: str, chunks: str, index: int) -> None:
   planned = json.loads(pathlib.Path(sweep, chunks).read_text())
   options_of = importlib.import_module(f"experiments.{planned['script']}_config")
   script = importlib.import_module(f"experiments.{planned['script']}_run")
-  for name in planned["chunks"][index]:
-    folder = pathlib.Path(sweep, "runs", name)
-    with _recorded(folder) as lost:
-      if (folder / "summary.json").exists():
-        continue
-      config = program.load_config(options_of.CONFIG, folder)
-      options_of.check(config)
-      options = [getattr(config, option) for option in runtime_options.NAMES]
-      runtime = _runtime(*(tuple(o) if isinstance(o, list) else o for o in options))
-      setup = script.prepare(config)
-      status = script.run(config, setup, runtime, results_lib.Results(folder))
-      if status == program.INTERRUPTED:
+  try:
+    for name in planned["chunks"][index]:
+      if _run(pathlib.Path(sweep, "runs", name), options_of, script) == program.INTERRUPTED:
         return
-    if lost:
-      _runtime.cache_clear()
-      _FOREVER.close()
-      return
+  except WorkerLostError:
+    _runtime.cache_clear()
+    _FOREVER.close()
+
+
+def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
+  """Runs one that is not yet finished and returns its status; None if it was, or fails."""
+  with _recorded(folder):
+    if (folder / "summary.json").exists():
+      return None
+    config = program.load_config(options_of.CONFIG, folder)
+    options_of.check(config)
+    options = [getattr(config, option) for option in runtime_options.NAMES]
+    runtime = _runtime(*(tuple(o) if isinstance(o, list) else o for o in options))
+    setup = script.prepare(config)
+    return script.run(config, setup, runtime, results_lib.Results(folder))
+  return None
 
 
 @functools.cache
@@ -63,13 +68,12 @@ def _runtime(*options) -> runtime_options.Runtime:
 
 
 @contextlib.contextmanager
-def _recorded(folder: pathlib.Path) -> Iterator[list[WorkerLostError]]:
+def _recorded(folder: pathlib.Path) -> Iterator[None]:
   """Keeps a run to one process, its output in `log.txt`, and an exception as its failure.
 
-  Yields:
-    Empty; that the TFF worker was lost is put there, for it is no failure of the run.
+  Raises:
+    WorkerLostError: As it comes, for it is no failure of the run.
   """
-  lost: list[WorkerLostError] = []
   with (
     (folder / "log.txt").open("a") as log,
     contextlib.redirect_stdout(log),
@@ -77,10 +81,10 @@ def _recorded(folder: pathlib.Path) -> Iterator[list[WorkerLostError]]:
   ):
     try:
       with program.locked(folder):
-        yield lost
-    except WorkerLostError as error:
-      lost.append(error)
+        yield
+    except WorkerLostError:
       traceback.print_exc()
+      raise
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
       files.write_text(folder / FAILURE, f"{reason}\n{traceback.format_exc()}")

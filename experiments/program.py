@@ -7,7 +7,6 @@ import difflib
 import errno
 import fcntl
 import importlib
-import itertools
 import json
 import logging
 import os
@@ -237,8 +236,9 @@ def create_results(config: Any, name: str) -> Any:
   """
   from tff_attacks.simulation import results as results_lib
 
+  stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
   try:
-    config.output_dir = config.output_dir or _new_folder(name)
+    config.output_dir = config.output_dir or str(files.new_folder(f"results/{name}/{stamp}"))
     results = results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
     files.write_text(results.folder / EXPERIMENT, name)
     return results
@@ -246,17 +246,6 @@ def create_results(config: Any, name: str) -> Any:
     if error.errno == errno.ENOSPC:
       raise
     raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
-
-
-def _new_folder(name: str) -> str:
-  """A folder named after the time, which no process that starts in the same second gets, too."""
-  stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-  for number in itertools.count(1):
-    folder = pathlib.Path("results", name, stamp if number == 1 else f"{stamp}_{number}")
-    with contextlib.suppress(FileExistsError):
-      folder.mkdir(parents=True)
-      break
-  return str(folder)
 
 
 def check_results(config: Any, resuming: bool) -> None:

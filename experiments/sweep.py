@@ -308,9 +308,7 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
   for one in runs:
     if not _is_finished(folder, one.name):
       path = _run_folder(folder, one.name) / FAILURE
-      logs = (path.with_name("log.txt"), folder / "log.txt")
-      log = next(log for log in logs if log.exists() or log == logs[-1])
-      reason = f"its process, or its TFF worker, ended, see {log}"
+      reason = f"its process, or its TFF worker, ended, see log.txt in {folder} and {path.parent}"
       if one.after and not _is_finished(folder, one.after):
         reason = f"{one.after}, from which it starts, is not complete"
       if path.exists():

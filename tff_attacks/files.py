@@ -1,6 +1,7 @@
 """Files that are complete at every moment, and reading those that may be damaged or hostile."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 from collections.abc import Collection, Iterator
@@ -23,6 +24,16 @@ def check_new(folder: str | os.PathLike[str]) -> None:
   path = pathlib.Path(folder)
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise FileExistsError(f"{path} already holds files")
+
+
+def new_folder(folder: str | os.PathLike[str]) -> pathlib.Path:
+  """Makes a folder that no other process gets: one with a number added if it is there already."""
+  for number in itertools.count(1):
+    path = pathlib.Path(folder if number == 1 else f"{folder}_{number}")
+    with contextlib.suppress(FileExistsError):
+      path.mkdir(parents=True)
+      break
+  return path
 
 
 @contextlib.contextmanager

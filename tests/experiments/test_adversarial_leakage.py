@@ -301,10 +301,11 @@ def test_an_attempt_that_cannot_be_run_says_why():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_stacks_are_called_by_their_label_far_more_often_than_noise(tmp_path, seed):
-  """The source's finding, in small: of few digits the share of copies need not rise with them."""
+  """The source's finding, in small; that more images are is so of independent copies, too."""
   folder = pathlib.Path(tmp_path / "run")
   result = run(f"seed={seed}", "control=false", f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   table = pd.DataFrame(json.loads((folder / "summary.json").read_text())["settings"])
   by_stack = table.set_index("stack")
   assert by_stack.loc[4, "images"] > by_stack.loc[4, "images_noise"] + 0.3
+  assert by_stack.loc[4, "images"] > by_stack.loc[1, "images"]

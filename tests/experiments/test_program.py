@@ -4,11 +4,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments import program
+from tff_attacks import files
 
 
 def test_programs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  folders = {program._new_folder("crpa") for _ in range(5)}
+  folders = {files.new_folder("results/crpa/now") for _ in range(5)}
   assert len(folders) == 5
   assert all((tmp_path / folder).is_dir() for folder in folders)
 

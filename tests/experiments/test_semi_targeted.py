@@ -10,9 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments import (
-  semi_targeted_setup,
-)
+from experiments import semi_targeted_setup
 from experiments.options import ConfigError
 from tests import programs
 from tests.experiments.test_semi_targeted_setup import config
