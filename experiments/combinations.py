@@ -30,8 +30,8 @@ def report(config: CombinationsConfig, folder: pathlib.Path) -> None:
   from tff_attacks.plots import study
 
   summary = study.read(folder)
-  study.combinations(summary, folder / "images")
-  study.histogram(summary, folder / "images")
+  study.combinations(summary, folder)
+  study.histogram(summary, folder)
   study.rounds(summary, folder)
   means = study.by_pair(summary).dropna(subset=study.AAA)
   if means.empty:

@@ -40,7 +40,7 @@ def report(config: ControlsConfig, folder: pathlib.Path) -> None:
   from tff_attacks.plots import study
 
   summary = study.read(folder)
-  study.controls(summary, folder / "images")
+  study.controls(summary, folder)
   study.rounds(summary, folder)
   print(study.table(summary, ["reconstruct", "poison", "attack"]).to_string())
 

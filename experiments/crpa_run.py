@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from experiments import crpa_setup, defence_options, federated_run, judging, published
+from experiments import crpa_setup, federated_run, judging, published
 from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
 from tff_attacks import files, generation
@@ -102,8 +102,6 @@ class Observer:
     }
 
   def _rejected(self, outcome: loop.Outcome) -> dict[str, int]:
-    if self._config.aggregator in defence_options.MEANS:
-      return {}
     adversaries = self._setup.split.adversaries if self._config.attack != "none" else []
     return federated_run.rejected(outcome, np.isin(outcome.cohort, adversaries))
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from experiments import data as data_lib
-from experiments import defence_options, privacy_options
+from experiments import privacy_options
 from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError, bad_input
 from models import registry
@@ -19,8 +19,8 @@ from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import crpa, injection
 from tff_attacks.data import datasets, partition
 from tff_attacks.data.datasets import Images
-from tff_attacks.learning import aggregation, local_training, process
-from tff_attacks.privacy import clients, microbatches, models, records
+from tff_attacks.learning import aggregation, aggregator_names, local_training, process
+from tff_attacks.privacy import microbatches, models, records
 from tff_attacks.simulation import evaluation
 
 _WARM_UP_IMAGES = 3000
@@ -95,7 +95,6 @@ class _Shapes(NamedTuple):
   adversary_noise: bool
   keep_discriminator: bool
   microbatch_size: int
-  clipping: str
   num_clients: int
 
 
@@ -110,7 +109,10 @@ def prepare(config: CRPAConfig) -> Setup:
   shapes = {name: getattr(config, name) for name in _Shapes._fields if hasattr(config, name)}
   shapes["injected_images"] = config.poison_images if injects else 0
   shapes["attack"] = "injection" if injects else config.attack
-  if config.privacy != "clients" and config.aggregator in defence_options.MEANS:
+  if config.privacy == "clients":  # Noise makes an aggregator of its own.
+    shapes["aggregator"] = {"fixed": "dp", "adaptive": "adaptive_dp"}[config.clipping]
+    shapes["norm_bound"] = config.l2_norm_clip
+  elif config.aggregator in aggregator_names.MEANS:
     shapes["num_clients"] = 0  # The trace does not depend on it.
   dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
   if not (dataset.test.labels == config.reconstruct).any():
@@ -217,18 +219,15 @@ def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:
 
 
 def _aggregator(shapes: _Shapes) -> tff.aggregators.WeightedAggregationFactory:
-  if shapes.privacy != "clients":
-    server = None  # The means assume nothing.
-    if shapes.aggregator not in defence_options.MEANS:
-      bound = shapes.norm_bound or math.inf
-      server = aggregation.Assumptions(shapes.num_clients, shapes.byzantine, bound)
-    return aggregation.build_aggregator(shapes.aggregator, server)
-  kinds = {"fixed": clients.fixed_clipping, "adaptive": clients.adaptive_clipping}
-  noisy_mean = kinds[shapes.clipping](
-    shapes.l2_norm_clip, shapes.noise_multiplier, shapes.num_clients
-  )
-  # No clipping bounds what is not finite.
-  return aggregation.RefusingFactory(tff.aggregators.as_weighted_aggregator(noisy_mean))
+  server = None  # The means assume nothing.
+  if shapes.aggregator not in aggregator_names.MEANS:
+    server = aggregation.Assumptions(
+      shapes.num_clients,
+      shapes.byzantine,
+      shapes.norm_bound or math.inf,
+      shapes.noise_multiplier,
+    )
+  return aggregation.build_aggregator(shapes.aggregator, server)
 
 
 def distribute(

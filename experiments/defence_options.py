@@ -4,18 +4,7 @@ import dataclasses
 from typing import Any
 
 from experiments.options import ConfigError, option
-
-MEANS = ("mean", "nonempty_mean", "examples_weighted_mean")
-"""Those that assume nothing, and defend nobody."""
-
-AGGREGATORS = (
-  *MEANS,
-  *("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping"),
-  *("coordinate_median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "bulyan"),
-)
-
-BOUNDED = ("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp")
-"""Those that need a `norm_bound`."""
+from tff_attacks.learning.aggregator_names import BOUNDED, NAMES, NOISY
 
 
 @dataclasses.dataclass
@@ -25,7 +14,7 @@ class DefenceOptions:
   aggregator: str = option(
     "mean",
     "How the server combines updates; nonempty_mean leaves out clients without samples.",
-    choices=AGGREGATORS,
+    choices=[name for name in NAMES if name not in NOISY],
   )
   byzantine: int = option(
     1, "How many clients of a round the server assumes to be malicious.", at_least=0
@@ -33,8 +22,8 @@ class DefenceOptions:
   norm_bound: float | None = option(
     None,
     "Norm of an update above which norm_filter drops it and norm_clipping and dp clip it; the one "
-    "that adaptive_norm_clipping starts from; the radius of centered_clipping. Those need one: "
-    "metrics.csv of a run without attack says how long honest updates are.",
+    "that adaptive_norm_clipping and adaptive_dp start from; the radius of centered_clipping. "
+    "Those need one: metrics.csv of a run without attack says how long honest updates are.",
     above=0,
   )
 

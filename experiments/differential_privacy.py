@@ -43,7 +43,7 @@ def report(config: DifferentialPrivacyConfig, folder: pathlib.Path) -> None:
   from tff_attacks.plots import privacy, study
 
   summary = study.read(folder)
-  privacy.settings(summary, folder / "images")
+  privacy.settings(summary, folder)
   privacy.images(summary, folder)
   print(study.table(summary, ["reconstruct", "poison", "alpha", "setting"]).to_string())
 

@@ -89,7 +89,7 @@ def report(config: DistributionsConfig, folder: pathlib.Path) -> None:
   from tff_attacks.plots import study
 
   summary = study.read(folder)
-  study.distributions(summary, folder / "images")
+  study.distributions(summary, folder)
   study.images(summary, folder)
   print(study.table(summary, ["reconstruct", "poison", "alpha"]).to_string())
 

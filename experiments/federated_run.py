@@ -102,7 +102,12 @@ def rejected(outcome: loop.Outcome, malicious: np.ndarray) -> dict[str, int]:
   Args:
     outcome: Of a round.
     malicious: bool, for each client that took part whether it is.
+
+  Returns:
+    How many, by kind; nothing if the server refuses nobody.
   """
+  if "not_finite" not in outcome.measurements:
+    return {}
   not_finite = {"not_finite": int(outcome.measurements["not_finite"])}
   if "kept" not in outcome.measurements:
     return not_finite

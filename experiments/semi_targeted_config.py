@@ -5,6 +5,7 @@ import dataclasses
 from experiments import defence_options, run_options
 from experiments.options import ConfigError, option
 from tff_attacks.data import datasets
+from tff_attacks.learning import aggregator_names
 
 SUMMARY = """\
 Trains a federation until it has converged, then lets compromised clients make it take images of \
@@ -18,7 +19,6 @@ CHOOSING = ("ada_full", "ada_partial")
 """Attacks that choose the target class."""
 
 ATTACKS = ("label_flipping", "train_and_scale", "model_replacement", *CHOOSING, "none")
-AGGREGATORS = (*defence_options.AGGREGATORS, "dp")
 
 NO_TARGET = -1
 """The target of an attack that chooses its own, before it has chosen."""
@@ -81,9 +81,11 @@ class SemiTargetedConfig(defence_options.DefenceOptions, run_options.RunOptions)
     None, "Factor of model_replacement; null is the number of clients in a round.", above=0
   )
   # The defence.
-  aggregator: str = option("mean", "How the server combines updates.", choices=AGGREGATORS)
+  aggregator: str = option(
+    "mean", "How the server combines updates.", choices=aggregator_names.NAMES
+  )
   noise_multiplier: float = option(
-    0.0, "Of dp: standard deviation of the noise of the sum, over norm_bound.", at_least=0
+    0.0, "Of dp and adaptive_dp: standard deviation of the sum's noise, over the norm.", at_least=0
   )
 
 
@@ -128,8 +130,9 @@ def check(config: SemiTargetedConfig) -> None:
   defence_options.check(config, config.clients_per_round)
   if config.boost is not None and config.attack != "model_replacement":
     raise ConfigError("boost: only with attack=model_replacement")
-  if (config.noise_multiplier > 0) != (config.aggregator == "dp"):
-    raise ConfigError("noise_multiplier: aggregator=dp needs it, and no other has it")
+  if (config.noise_multiplier > 0) != (config.aggregator in aggregator_names.NOISY):
+    names = " and ".join(aggregator_names.NOISY)
+    raise ConfigError(f"noise_multiplier: {names} need it, no other aggregator has it")
 
 
 CONFIG = SemiTargetedConfig

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import defence_options, program, sweep
+from experiments import program, sweep
 from experiments.options import ConfigError, bad_input, option, shared, with_default
 from experiments.semi_targeted_config import (
-  AGGREGATORS,
   ATTACKS,
   CHOOSING,
   NO_TARGET,
@@ -23,6 +22,7 @@ from experiments.semi_targeted_config import (
 from experiments.sweep import LaunchOptions, Run
 from tff_attacks import files
 from tff_attacks.data import datasets
+from tff_attacks.learning import aggregator_names
 from tff_attacks.metrics import classification, semi_targeted
 
 SUMMARY = """\
@@ -50,7 +50,7 @@ class SemiTargetedSweepConfig(LaunchOptions, SemiTargetedConfig):
     [], "Targets of attacks that do not choose their own; none means every other class."
   )
   frequencies: list[float] = option([0.01, 0.05, 0.1], "Shares of compromised clients.", above=0)
-  aggregators: list[str] = option(["mean"], "Defences.", choices=AGGREGATORS)
+  aggregators: list[str] = option(["mean"], "Defences.", choices=aggregator_names.NAMES)
 
 
 def plan(config: SemiTargetedSweepConfig) -> list[Run]:
@@ -100,9 +100,9 @@ def _config(common: dict[str, Any], **options: Any) -> SemiTargetedConfig:
   options = common | options
   if options["attack"] != "model_replacement":
     options["boost"] = None
-  if options["aggregator"] not in defence_options.BOUNDED:
+  if options["aggregator"] not in aggregator_names.BOUNDED:
     options["norm_bound"] = None
-  if options["aggregator"] != "dp":
+  if options["aggregator"] not in aggregator_names.NOISY:
     options["noise_multiplier"] = 0.0
   return SemiTargetedConfig(**options)
 

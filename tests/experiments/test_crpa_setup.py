@@ -108,6 +108,7 @@ def test_whom_a_robust_rule_rejected(attack, malicious):
   outcome = loop.Outcome([1, 2, 4, 5], {"not_finite": 1, "kept": kept})
   expected = {"rejected_malicious": malicious, "rejected_honest": 2 - malicious, "not_finite": 1}
   assert observer._rejected(outcome) == expected
+  assert observer._rejected(outcome._replace(measurements={"mean_value": ()})) == {}
 
 
 def test_fewer_test_images_are_the_first():

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_attacks.learning import robust
+from tff_attacks.learning.aggregator_names import BOUNDED, MEANS, NAMES
 from tff_attacks.privacy import clients
 
 
@@ -34,7 +35,7 @@ class _NonemptyMeanFactory(tff.aggregators.WeightedAggregationFactory):
     return tff.templates.AggregationProcess(inner.initialize, next_fn)
 
 
-class RefusingFactory(tff.aggregators.WeightedAggregationFactory):
+class _RefusingFactory(tff.aggregators.WeightedAggregationFactory):
   """Sets updates whose norm is not finite to zero, and their weights, and counts them.
 
   The measurements are `not_finite`, int32, and the inner factory's as `inner`.
@@ -77,7 +78,8 @@ class Assumptions(NamedTuple):
     byzantine: How many of them may be malicious.
     norm_bound: Norm above which an update is dropped or clipped, or from which an adaptive norm
       starts; the radius of centred clipping.
-    noise_multiplier: Of `dp`: standard deviation of the noise over the norm bound.
+    noise_multiplier: Of `dp` and `adaptive_dp`: standard deviation of the noise over the norm
+      bound.
   """
 
   clients_per_round: int
@@ -107,23 +109,15 @@ AGGREGATORS: dict[str, Callable[[Assumptions], tff.aggregators.AggregationFactor
   "dp": lambda server: clients.fixed_clipping(
     server.norm_bound, server.noise_multiplier, server.clients_per_round
   ),
+  "adaptive_dp": lambda server: clients.adaptive_clipping(
+    server.norm_bound, server.noise_multiplier, server.clients_per_round
+  ),
 }
 """`mean` counts every client alike, as the CRPA study does, `nonempty_mean` leaves out those
 without samples; weighting by examples lets an adversary buy influence with injected ones.
 `adaptive_norm_clipping` clips to an estimate of the median norm of the last rounds."""
 
-NAMES = (*AGGREGATORS, *RULES)
-
-_ASSUME_NOTHING = (
-  "mean",
-  "nonempty_mean",
-  "examples_weighted_mean",
-  "coordinate_median",
-  "geometric_median",
-)
-
-BOUNDED = ("norm_filter", "norm_clipping", "adaptive_norm_clipping", "centered_clipping", "dp")
-"""Those that need a `norm_bound`."""
+_ASSUME_NOTHING = (*MEANS, "coordinate_median", "geometric_median")
 
 
 def build_aggregator(
@@ -132,7 +126,7 @@ def build_aggregator(
   """Returns the aggregation factory of that name, in weighted form.
 
   Args:
-    name: One of `NAMES`.
+    name: One of `aggregator_names.NAMES`.
     server: What it assumes, and that an update whose norm is not finite is refused: a rule does
       not see it, elsewhere it is zero: without weight if samples count, with a full share (and
       a vote on the norm that `adaptive_norm_clipping` follows) if clients do. If not given, it
@@ -162,7 +156,7 @@ def build_aggregator(
   factory = AGGREGATORS[name](server)
   if isinstance(factory, tff.aggregators.UnweightedAggregationFactory):
     factory = tff.aggregators.as_weighted_aggregator(factory)
-  return RefusingFactory(factory) if refuses else factory
+  return _RefusingFactory(factory) if refuses else factory
 
 
 def _clipped_mean(norm):

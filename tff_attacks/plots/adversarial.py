@@ -70,7 +70,7 @@ def rates(folder: pathlib.Path, scores: pd.DataFrame) -> None:
   handles, labels = axes[1].get_legend_handles_labels()
   legend = dict(zip(labels, handles, strict=True))
   figure.legend(legend.values(), legend, loc="outside lower center", ncols=4, fontsize=8)
-  common.save(figure, folder / "images", "rates")
+  common.save(figure, folder, "rates")
 
 
 def _bars(axis, x, width, rows: pd.DataFrame, name: str) -> None:
@@ -98,7 +98,7 @@ def reconstructions(folder: pathlib.Path, scores: pd.DataFrame, name: str, title
       best = axes[1 + settings.index(one.setting), column]
       _show_copies(folder, one, axes[0, column], [best])
   figure.suptitle(f"{title}:\nof each stack the copy with the most of the label", fontsize=8)
-  common.save(figure, folder / "images", name)
+  common.save(figure, folder, name)
 
 
 def copies(folder: pathlib.Path, scores: pd.DataFrame) -> None:
@@ -119,18 +119,12 @@ def copies(folder: pathlib.Path, scores: pd.DataFrame) -> None:
   figure.suptitle(
     f"Images, and the copies from the gradient of their stack ({setting})", fontsize=8
   )
-  common.save(figure, folder / "images", "copies")
+  common.save(figure, folder, "copies")
 
 
 def _panels(rows: int, columns: int):
   """A figure and its axes `[rows, columns]`, for an image with a line below it each."""
-  figure, axes = plt.subplots(
-    rows, columns, squeeze=False, layout="constrained",
-    figsize=(max(1.25 * columns + 0.6, _TITLE_WIDTH), 1.45 * rows + 0.4),
-  )  # fmt: skip
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[], frame_on=False)
-  return figure, axes
+  return common.panels(rows, columns, (max(1.25 * columns + 0.6, _TITLE_WIDTH), 1.45 * rows + 0.4))
 
 
 def _show_copies(folder: pathlib.Path, one, image_axis, copy_axes: Sequence) -> None:

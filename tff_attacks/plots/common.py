@@ -1,19 +1,57 @@
-"""What several figures need: image grids, and files to write them to."""
+"""What several figures need: bars, panels and grids of images, and files to write them to."""
 
 import pathlib
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from tff_attacks import files
 
+_GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
+_HATCHES = ("", "//", "..", "xx", "\\\\")  # One fewer: 30 bars before two look alike.
+
 
 def save(figure, folder: pathlib.Path, name: str) -> None:
-  """Writes and closes a figure."""
-  with files.atomic_write(folder / f"{name}.png") as path:
+  """Writes a figure to `images/` of a results folder, and closes it."""
+  (folder / "images").mkdir(exist_ok=True)
+  with files.atomic_write(folder / "images" / f"{name}.png") as path:
     figure.savefig(path, dpi=120)
   plt.close(figure)
+
+
+def grouped_bars(
+  axis, bar: int, bars: int, heights: pd.Series, errors: pd.Series | None = None, label: str = ""
+) -> np.ndarray:
+  """Draws one of the bars that each group has; the groups stand at 0, 1, ...
+
+  Args:
+    axis: What to draw on.
+    bar: Which one.
+    bars: How many a group has.
+    heights: Its heights, for each group.
+    errors: And their errors; NaN is none.
+    label: Its name in the legend.
+
+  Returns:
+    Where it stands, for each group.
+  """
+  width = 0.8 / bars
+  at = np.arange(len(heights)) + (bar - (bars - 1) / 2) * width
+  axis.bar(
+    at, heights, width, yerr=None if errors is None else errors.fillna(0), label=label, capsize=2,
+    color=_GREYS[bar % len(_GREYS)], hatch=_HATCHES[bar % len(_HATCHES)], edgecolor="black",
+  )  # fmt: skip
+  return at
+
+
+def panels(rows: int, columns: int, size: tuple[float, float]):
+  """A figure of so many inches, and its axes `[rows, columns]`, for images."""
+  figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[], frame_on=False)
+  return figure, axes
 
 
 def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
@@ -29,7 +67,7 @@ def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
     axis.imshow(grid(images[: 2 * columns], columns), cmap="gray", vmin=0, vmax=1)
     axis.set_title(name)
     axis.axis("off")
-  save(figure, folder / "images", "reconstructions")
+  save(figure, folder, "reconstructions")
 
 
 def show(axis, run: pathlib.Path, name: str = "generated") -> None:

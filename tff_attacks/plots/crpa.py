@@ -34,7 +34,7 @@ def attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int) -> None
     title=f"Class {reconstruct} called {poison} by the global model: AAA {average:.2f}",
   )
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-  common.save(figure, folder / "images", "attack_accuracy")
+  common.save(figure, folder, "attack_accuracy")
 
 
 def confusion_matrix(folder: pathlib.Path) -> None:
@@ -50,4 +50,4 @@ def confusion_matrix(folder: pathlib.Path) -> None:
     display = ConfusionMatrixDisplay(matrices[row])
     display.plot(ax=axis, cmap="Greys", colorbar=False)
     axis.set_title(f"Global model after round {row + 1} ({name})")
-  common.save(figure, folder / "images", "confusion_matrix")
+  common.save(figure, folder, "confusion_matrix")

@@ -60,7 +60,7 @@ def roc(folder: pathlib.Path) -> None:
     if drawn:
       axis.legend(fontsize=8, loc="lower right")
   figure.suptitle("ROC of the global model on the test set, each class against all others")
-  common.save(figure, folder / "images", "roc")
+  common.save(figure, folder, "roc")
 
 
 def scores(folder: pathlib.Path, started: int) -> None:
@@ -88,7 +88,7 @@ def scores(folder: pathlib.Path, started: int) -> None:
     title="Global model; precision, recall and F1 are means over the classes",
   )
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-  common.save(figure, folder / "images", "scores")
+  common.save(figure, folder, "scores")
 
 
 def distance(folder: pathlib.Path, target: int) -> None:
@@ -111,7 +111,7 @@ def distance(folder: pathlib.Path, target: int) -> None:
   )
   axes.set_ylim(bottom=0)
   axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  common.save(figure, folder / "images", "distance")
+  common.save(figure, folder, "distance")
 
 
 def progress(folder: pathlib.Path, target: int, rows: int = 8) -> None:
@@ -127,4 +127,4 @@ def progress(folder: pathlib.Path, target: int, rows: int = 8) -> None:
     axis.set(xticks=[], yticks=[])
     axis.set_ylabel(f"round {int(file.stem.removeprefix('round_'))}", rotation=0, ha="right")
   figure.suptitle(f"Reconstructions of class {target} from the same noise, round by round")
-  common.save(figure, folder / "images", "progress")
+  common.save(figure, folder, "progress")

@@ -2,7 +2,6 @@
 
 import pathlib
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -26,12 +25,7 @@ def reconstructions(folder: pathlib.Path, victim: int) -> None:
   order = np.argsort(-psnr, kind="stable")[: _COLUMNS * _ROWS]
   columns = min(len(order), _COLUMNS)
   rows = -(-len(order) // columns)
-  figure, axes = plt.subplots(
-    2 * rows, columns, figsize=(1.1 * columns + 0.6, 2.5 * rows + 0.5), squeeze=False,
-    layout="constrained",
-  )  # fmt: skip
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[], frame_on=False)
+  figure, axes = common.panels(2 * rows, columns, (1.1 * columns + 0.6, 2.5 * rows + 0.5))
   for row in range(rows):
     axes[2 * row, 0].set_ylabel("true")
     axes[2 * row + 1, 0].set_ylabel("found")
@@ -43,7 +37,7 @@ def reconstructions(folder: pathlib.Path, victim: int) -> None:
   kept = f" (the best {len(order)} of {len(found)})" if len(order) < len(found) else ""
   fit = ",\nsign, contrast and brightness fitted" if fitted else ""
   figure.suptitle(f"Reconstructions{kept}{fit}", fontsize=10)
-  common.save(figure, folder / "images", f"victim_{victim}")
+  common.save(figure, folder, f"victim_{victim}")
 
 
 def table(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -81,7 +75,7 @@ def table(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     f"The best and the median reconstruction of a client,\nbelow the true images: PSNR{note}",
     fontsize=9,
   )
-  common.save(figure, folder / "images", "attacks_by_settings")
+  common.save(figure, folder, "attacks_by_settings")
 
 
 def dmgan(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -100,16 +94,12 @@ def dmgan(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     common.show(axes[row, seeds.index(seed)], folder / "runs" / run)
     common.show(axes[row, -1], folder / "runs" / run, "real")
   figure.suptitle("Images of the class that the client has never seen", fontsize=10)
-  common.save(figure, folder / "images", "settings")
+  common.save(figure, folder, "settings")
 
 
 def _panels(rows: list[str], columns: list[str], size: tuple[float, float]):
   """A figure and its axes `[rows, columns]` for images, with the names of both."""
-  figure, axes = plt.subplots(
-    len(rows), len(columns), figsize=size, squeeze=False, layout="constrained"
-  )
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[], frame_on=False)
+  figure, axes = common.panels(len(rows), len(columns), size)
   for axis, name in zip(axes[:, 0], rows, strict=True):
     axis.set_ylabel(_label(name), **_UPRIGHT)
   for axis, name in zip(axes[0], columns, strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tff_attacks.plots import study
-from tff_attacks.plots.common import save, show
+from tff_attacks.plots.common import grouped_bars, panels, save, show
 
 _NAMES = {
   "none": "no privacy",
@@ -45,18 +45,12 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     len(_ROWS), len(alphas), figsize=(2 + 5 * len(alphas), 9), layout="constrained",
     sharey="row", squeeze=False,
   )  # fmt: skip
-  width = 0.8 / len(kinds)
   for column, alpha in enumerate(alphas):
     for i, kind in enumerate(kinds):
       rows = means.xs((alpha, kind), level=("alpha", "setting")).reindex(pairs)
-      at = np.arange(len(pairs)) + (i - (len(kinds) - 1) / 2) * width
       for axis, (name, _, _) in zip(axes[:, column], _ROWS, strict=True):
-        axis.bar(
-          at, rows[name], width,
-          yerr=rows["aaa_std"].fillna(0) if name == "aaa" else None,
-          color=study.GREYS[i % len(study.GREYS)], hatch=study.HATCHES[i % len(study.HATCHES)],
-          edgecolor="black", capsize=2, label=_NAMES[kind],
-        )  # fmt: skip
+        errors = rows["aaa_std"] if name == "aaa" else None
+        at = grouped_bars(axis, i, len(kinds), rows[name], errors, _NAMES[kind])
         for x, diverged, runs in zip(at, rows["diverged"], rows["runs"], strict=True):
           if not diverged > 0:
             continue
@@ -91,12 +85,8 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   attacked = summary[summary["attack"] == "crpa"].sort_values("seed")
   kinds = [name for name in _NAMES if (attacked["setting"] == name).any()]
   cells = sorted(set(map(tuple, attacked[[*study.PAIR, "alpha"]].to_numpy())))
-  figure, axes = plt.subplots(
-    len(kinds) + 1, len(cells), layout="constrained", squeeze=False,
-    figsize=(max(2.2 + 1.3 * len(cells), 5.5), 1 + 1.3 * len(kinds)),  # As wide as its title.
-  )  # fmt: skip
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[])
+  size = (max(2.2 + 1.3 * len(cells), 5.5), 1 + 1.3 * len(kinds))  # As wide as its title.
+  figure, axes = panels(len(kinds) + 1, len(cells), size)
   for axis, name in zip(axes[:, 0], [*map(_NAMES.get, kinds), "real G"], strict=True):
     axis.set_ylabel(name, rotation=0, ha="right", va="center")
   for column, (g, t, alpha) in enumerate(cells):
@@ -107,7 +97,7 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
         show(axes[row, column], folder / "runs" / runs["run"].iloc[0])
     show(axes[-1, column], folder / "runs" / of_cell["run"].iloc[0], "real")
   figure.suptitle("Reconstructions of class G after the last round (first seed)")
-  save(figure, folder / "images", "images_over_settings")
+  save(figure, folder, "images_over_settings")
 
 
 def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -119,70 +109,74 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   kinds = [name for name in _MARKERS if (attacked["setting"] == name).any()]
   if not kinds:
     return
-  noises = [0.0, *sorted(n for n in attacked["noise_multiplier"].dropna().unique() if n > 0)]
   figure = plt.figure(figsize=(12, 4.5 + 1.5 * len(kinds)), layout="constrained")
   parts: Any = figure.subfigures(2, 1, height_ratios=(4, 1.5 * len(kinds)))
   curves, strips = parts
   axes = curves.subplots(1, 2)
-  names = (
-    ("mean_test_accuracy", "test accuracy, mean of all rounds"),
-    (study.AAA, "AAA"),
-  )
-  for axis, (name, label) in zip(axes, names, strict=True):
-    for kind in kinds:
-      noised = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] > 0)]
-      points = noised.groupby("noise_multiplier")
-      means = points[[name, "epsilon", "no_attack"]].mean()
-      gone = points[name].agg(lambda values: values.isna().sum())
-      axis.errorbar(
-        means["epsilon"], means[name], points[name].std().fillna(0), capsize=2, color="black",
-        linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
-        label=_NAMES[kind],
-      )  # fmt: skip
-      for noise in gone.index[gone > 0]:
-        text = _of_runs(gone[noise], points.size()[noise])
-        at = means["epsilon"][noise], means[name][noise]
-        if np.isnan(at[1]):
-          axis.annotate(
-            text, (at[0], 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=7
-          )
-        else:  # A mean over the others alone.
-          axis.annotate(
-            text, at, xytext=(0, -12), textcoords="offset points", ha="center", fontsize=7
-          )
-      if name == study.AAA:
-        axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
-    for kind, style in (("none", "-"), ("sgd", "--")):
-      free = attacked[attacked["setting"] == kind]
-      if not free.empty:
-        level = free[name].mean()
-        diverged = " (diverged)" if np.isnan(level) else ""
-        axis.axhline(level, color="0.6", linestyle=style, label=_NAMES[kind] + diverged)
-    axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
+  _over_epsilon(axes[0], attacked, kinds, "mean_test_accuracy", "test accuracy, mean of all rounds")
+  _over_epsilon(axes[1], attacked, kinds, study.AAA, "AAA")
   axes[1].plot([], [], "o", color="0.7", label="the same without any attack")
   axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+  noises = [0.0, *sorted(n for n in attacked["noise_multiplier"].dropna().unique() if n > 0)]
   first = attacked.iloc[0]
   of_pair = attacked[(attacked[study.PAIR] == first[study.PAIR]).all(axis=1)]
-  pictures = strips.subplots(len(kinds), len(noises), squeeze=False)
-  for row, kind in enumerate(kinds):
-    for column, noise in enumerate(noises):
-      axis = pictures[row, column]
-      axis.set(xticks=[], yticks=[])
-      runs = of_pair[(of_pair["setting"] == kind) & (of_pair["noise_multiplier"] == noise)]
-      if row == 0:
-        title = f"multiplier {noise:g}" if noise else "clipped, no noise"
-        axis.set_title(title, fontsize=9)
-      if column == 0:
-        axis.set_ylabel(_NAMES[kind])
-      if runs.empty:
-        continue
-      show(axis, folder / "runs" / runs["run"].iloc[0])
-      if noise:
-        axis.set_xlabel(f"epsilon {runs['epsilon'].iloc[0]:.3g}", fontsize=8)
+  _strips(strips.subplots(len(kinds), len(noises), squeeze=False), of_pair, kinds, noises, folder)
   pairs = attacked[study.PAIR].drop_duplicates()
   named = ", ".join(study.pair_name(pair) for pair in pairs.itertuples(index=False, name=None))
   figure.suptitle(
     f"{first['dataset']}, {named}: what noise costs; reconstructions of class "
     f"{first['reconstruct']} after the last round"
   )
-  save(figure, folder / "images", "frontier")
+  save(figure, folder, "frontier")
+
+
+def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, label: str) -> None:
+  """A value under each noise, and without noise; of AAA also what it is without attack."""
+  for kind in kinds:
+    noised = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] > 0)]
+    points = noised.groupby("noise_multiplier")
+    means = points[[name, "epsilon", "no_attack"]].mean()
+    axis.errorbar(
+      means["epsilon"], means[name], points[name].std().fillna(0), capsize=2, color="black",
+      linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white", label=_NAMES[kind],
+    )  # fmt: skip
+    if name == study.AAA:
+      axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
+    gone = points[name].agg(lambda values: values.isna().sum())
+    for noise in gone.index[gone > 0]:
+      text = _of_runs(gone[noise], points.size()[noise])
+      _tell(axis, text, means["epsilon"][noise], means[name][noise])
+  for kind, style in (("none", "-"), ("sgd", "--")):
+    free = attacked[attacked["setting"] == kind]
+    if not free.empty:
+      level = free[name].mean()
+      diverged = " (diverged)" if np.isnan(level) else ""
+      axis.axhline(level, color="0.6", linestyle=style, label=_NAMES[kind] + diverged)
+  axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
+
+
+def _tell(axis, text: str, x: float, y: float) -> None:
+  """Says how many diverged: below the mean of the others, or at the bottom if there is none."""
+  if np.isnan(y):
+    axis.annotate(text, (x, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
+  else:
+    axis.annotate(
+      text, (x, y), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=7
+    )
+
+
+def _strips(axes, runs: pd.DataFrame, kinds: list[str], noises, folder: pathlib.Path) -> None:
+  """Reconstructions of one pair, a row for each kind of noise and a column for each size."""
+  for axis in axes.flat:
+    axis.set(xticks=[], yticks=[])
+  for axis, noise in zip(axes[0], noises, strict=True):
+    axis.set_title(f"multiplier {noise:g}" if noise else "clipped, no noise", fontsize=9)
+  for row, kind in zip(axes, kinds, strict=True):
+    row[0].set_ylabel(_NAMES[kind])
+    for axis, noise in zip(row, noises, strict=True):
+      one = runs[(runs["setting"] == kind) & (runs["noise_multiplier"] == noise)]
+      if one.empty:
+        continue
+      show(axis, folder / "runs" / one["run"].iloc[0])
+      if noise:
+        axis.set_xlabel(f"epsilon {one['epsilon'].iloc[0]:.3g}", fontsize=8)

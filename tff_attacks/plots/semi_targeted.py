@@ -38,7 +38,7 @@ def accuracies(folder: pathlib.Path) -> None:
     title="The global model under attack",
   )  # fmt: skip
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-  common.save(figure, folder / "images", "accuracies")
+  common.save(figure, folder, "accuracies")
 
 
 def norms(folder: pathlib.Path) -> None:
@@ -48,7 +48,7 @@ def norms(folder: pathlib.Path) -> None:
   axes.set(ylabel="norm of the update", title="What clients sent")
   axes.set_ylim(bottom=0)
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-  common.save(figure, folder / "images", "norms")
+  common.save(figure, folder, "norms")
 
 
 def client_norms(axes, folder: pathlib.Path) -> None:
@@ -89,4 +89,4 @@ def features(folder: pathlib.Path, sources: list[int]) -> None:
     title=f"Last hidden layer on test images at the attack's start\n(source classes circled in "
     f"black; {share:.0%} of the variance)",
   )  # fmt: skip
-  common.save(figure, folder / "images", "features")
+  common.save(figure, folder, "features")

@@ -58,7 +58,7 @@ def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
     f"{_setting(runs)}: {runs['frequency'].iloc[0]:.0%} of the clients compromised, "
     f"means over targets and {runs['seed'].nunique()} seed(s)"
   )
-  common.save(figure, folder / "images", "rounds")
+  common.save(figure, folder, "rounds")
 
 
 def _unattacked(runs: pd.DataFrame, folder: pathlib.Path) -> np.ndarray | None:
@@ -91,7 +91,7 @@ def norms(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[0, 0].set_ylim(bottom=0)
   axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
   figure.suptitle(f"{_setting(runs)}: what clients sent, seed {shown['seed'].iloc[0]}")
-  common.save(figure, folder / "images", "norms")
+  common.save(figure, folder, "norms")
 
 
 def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -134,7 +134,7 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   if axes[1, 0].get_legend_handles_labels()[0]:
     axes[1, 0].legend()
   figure.suptitle(f"{_setting(runs)}:\nwhich target is best, and which ADA takes")
-  common.save(figure, folder / "images", "targets")
+  common.save(figure, folder, "targets")
 
 
 def _setting(runs: pd.DataFrame) -> str:

@@ -13,12 +13,10 @@ import pandas as pd
 from scipy import stats
 
 from tff_attacks.metrics import classification
-from tff_attacks.plots.common import save, show
+from tff_attacks.plots.common import grouped_bars, panels, save, show
 
 AAA = "average_attack_accuracy"
 PAIR = ["reconstruct", "poison"]
-GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
-HATCHES = ("", "//", "..", "xx", "\\\\")  # One fewer than the greys: 30 bars before two look alike.
 
 
 def read(folder: pathlib.Path) -> pd.DataFrame:
@@ -163,7 +161,7 @@ def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[-1, 0].set(xlabel="round")
   dataset = summary["dataset"].iloc[0]
   figure.suptitle(f"{dataset}: share of class-G test images that the global model calls T")
-  save(figure, folder / "images", "rounds")
+  save(figure, folder, "rounds")
 
 
 def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -174,22 +172,11 @@ def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   figure, axes = plt.subplots(
     2, 1, figsize=(11, 8), layout="constrained", height_ratios=(3, 1.2 * len(pairs) / 3)
   )
-  width = 0.8 / len(pairs)
   for i, pair in enumerate(pairs):
     rows = means.sort_index().xs(pair).reindex(alphas)
-    at = np.arange(len(alphas)) + (i - (len(pairs) - 1) / 2) * width
-    axes[0].bar(
-      at,
-      rows["aaa"],
-      width,
-      yerr=rows["aaa_std"].fillna(0),
-      color=GREYS[i % len(GREYS)],
-      hatch=HATCHES[i % len(HATCHES)],
-      edgecolor="black",
-      capsize=2,
-      label=f"{pair_name(pair)} (test accuracy {rows['test_accuracy'].min():.2f} to "
-      f"{rows['test_accuracy'].max():.2f})",
-    )
+    accuracies = f"{rows['test_accuracy'].min():.2f} to {rows['test_accuracy'].max():.2f}"
+    name = f"{pair_name(pair)} (test accuracy {accuracies})"
+    at = grouped_bars(axes[0], i, len(pairs), rows["aaa"], rows["aaa_std"], name)
     axes[0].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
   axes[0].plot([], [], "wD", markeredgecolor="black", label="the same without any attack")
   axes[0].set(
@@ -236,15 +223,8 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   attacked = summary[summary["attack"] == "crpa"].sort_values("seed")
   alphas = sorted(attacked["alpha"].unique())
   pairs = list(dict.fromkeys(map(tuple, attacked[PAIR].to_numpy())))
-  figure, axes = plt.subplots(
-    len(pairs),
-    len(alphas) + 1,
-    figsize=(max(1.5 * (len(alphas) + 1), 6), 1.7 * len(pairs) + 0.4),
-    layout="constrained",
-    squeeze=False,
-  )
-  for axis in axes.flat:
-    axis.set(xticks=[], yticks=[])
+  size = (max(1.5 * (len(alphas) + 1), 6), 1.7 * len(pairs) + 0.4)
+  figure, axes = panels(len(pairs), len(alphas) + 1, size)
   for row, pair in enumerate(pairs):
     axes[row, 0].set_ylabel(pair_name(pair))
     for column, alpha in enumerate(alphas):
@@ -257,7 +237,7 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       show(axes[row, -1], folder / "runs" / runs["run"].iloc[0], "real")
   axes[0, -1].set_title("real G")
   figure.suptitle("Reconstructions of class G after the last round (first seed)")
-  save(figure, folder / "images", "images_over_alpha")
+  save(figure, folder, "images_over_alpha")
 
 
 def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -266,7 +246,6 @@ def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   pairs = means.index.droplevel("attack").unique()
   attacks = list(dict.fromkeys(means.index.get_level_values("attack")))
   figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
-  width = 0.8 / (len(attacks) + 1)
   for i, attack in enumerate([*attacks, "no attack"]):
     if attack == "no attack":
       rows = means.groupby(PAIR, sort=False)[["no_attack", "no_attack_std"]].first()
@@ -274,17 +253,8 @@ def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     else:
       rows = means.xs(attack, level="attack")
       heights, errors = rows["aaa"], rows["aaa_std"]
-    axes.bar(
-      np.arange(len(pairs)) + (i - len(attacks) / 2) * width,
-      heights.reindex(pairs),
-      width,
-      yerr=errors.reindex(pairs).fillna(0),
-      color=GREYS[i % len(GREYS)],
-      hatch=HATCHES[i % len(HATCHES)],
-      edgecolor="black",
-      capsize=2,
-      label=attack.replace("_", " "),
-    )
+    heights, errors = heights.reindex(pairs), errors.reindex(pairs)
+    grouped_bars(axes, i, len(attacks) + 1, heights, errors, attack.replace("_", " "))
   axes.set(
     xticks=range(len(pairs)),
     xticklabels=[pair_name(pair) for pair in pairs],
@@ -310,4 +280,4 @@ def accuracy_curves(curves: dict[str, np.ndarray], folder: pathlib.Path) -> None
     title=f"Mean and range of {values.shape[0]} run(s)",
   )
   axes.legend()
-  save(figure, folder / "images", "accuracy_curves")
+  save(figure, folder, "accuracy_curves")

@@ -9,7 +9,7 @@ from tests import tiny
 from tests.tff_attacks.learning import test_robust
 from tff_attacks import keras_state
 from tff_attacks.attacks import attack as attack_lib
-from tff_attacks.learning import aggregation, process, robust
+from tff_attacks.learning import aggregation, aggregator_names, process, robust
 from tff_attacks.runtime import in_process
 
 CLIENTS, BOUND = 7, 0.5
@@ -52,13 +52,13 @@ def expected(name, updates):
   if name in aggregation.RULES:
     bound = {"norm_filter": {"bound": BOUND}, "centered_clipping": {"radius": BOUND}}.get(name, {})
     return test_robust.REFERENCES[name](updates, SERVER.byzantine, last, **bound)
-  if name in ("norm_clipping", "adaptive_norm_clipping", "dp"):
+  if name in ("norm_clipping", "adaptive_norm_clipping", *aggregator_names.NOISY):
     return clipped(updates, BOUND).mean(axis=0)
   sizes = [data.labels.size for data in DATA] if name == "examples_weighted_mean" else None
   return np.average(updates, axis=0, weights=sizes)
 
 
-@pytest.mark.parametrize("name", aggregation.NAMES)
+@pytest.mark.parametrize("name", aggregator_names.NAMES)
 def test_in_the_federated_process(name, updates, tff_runtime):
   del tff_runtime
   norms = np.linalg.norm(updates, axis=1)
@@ -70,7 +70,7 @@ def test_in_the_federated_process(name, updates, tff_runtime):
 
 
 @pytest.mark.parametrize("bad", [np.nan, 2e38])
-@pytest.mark.parametrize("name", aggregation.NAMES)
+@pytest.mark.parametrize("name", aggregator_names.NAMES)
 def test_updates_whose_norm_is_not_finite_are_refused_and_counted(name, bad):
   factory = aggregation.build_aggregator(name, SERVER)
   aggregator = factory.create(tff.TensorType(np.float32, [2]), tff.TensorType(np.float32))
@@ -86,7 +86,7 @@ def test_updates_whose_norm_is_not_finite_are_refused_and_counted(name, bad):
     np.testing.assert_allclose(output.result, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", aggregation.NAMES)
+@pytest.mark.parametrize("name", aggregator_names.NAMES)
 def test_if_all_are_refused_the_result_is_zero(name):
   factory = aggregation.build_aggregator(name, SERVER)
   aggregator = factory.create(tff.TensorType(np.float32, [2]), tff.TensorType(np.float32))
@@ -97,14 +97,17 @@ def test_if_all_are_refused_the_result_is_zero(name):
   np.testing.assert_array_equal(output.result, 0)
 
 
-def test_dp_adds_its_noise():
+@pytest.mark.parametrize("name", aggregator_names.NOISY)
+def test_dp_adds_its_noise(name):
   server = SERVER._replace(norm_bound=1.0, noise_multiplier=2.0)
-  factory = aggregation.build_aggregator("dp", server)
+  factory = aggregation.build_aggregator(name, server)
   aggregator = factory.create(tff.TensorType(np.float32, [5000]), tff.TensorType(np.float32))
   values = [np.zeros(5000, np.float32)] * CLIENTS
   with in_process.in_process():
     output = aggregator.next(aggregator.initialize(), values, [1.0] * CLIENTS)
-  assert output.result.std() == pytest.approx(2.0 / CLIENTS, rel=0.05)
+  # A part of what the multiplier stands for goes to the adaptive norm, see test_clients.py.
+  multiplier = 2.0 if name == "dp" else (2.0**-2 - (2 * 2.0) ** -2) ** -0.5
+  assert output.result.std() == pytest.approx(multiplier / CLIENTS, rel=0.05)
 
 
 def test_the_adaptive_norm_follows_the_median():
@@ -117,6 +120,12 @@ def test_the_adaptive_norm_follows_the_median():
       output = aggregator.next(state, values, [1.0] * 5)
       state = output.state
   assert 3 <= output.result[0] <= (2 + 3 + 4 + 5 + 5) / 5
+
+
+def test_every_name_is_of_one_aggregator():
+  built = [*aggregation.AGGREGATORS, *aggregation.RULES]
+  assert sorted(aggregator_names.NAMES) == sorted(built)
+  assert len(set(built)) == len(built)
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_allowed():

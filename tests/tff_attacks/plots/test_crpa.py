@@ -10,12 +10,12 @@ from tff_attacks.plots import crpa
 @pytest.mark.parametrize(
   ("accuracies", "strongest"), [([0.1, 0.7, 0.2], 2), ([np.nan, 0.1, np.nan], 2), ([np.nan] * 3, 1)]
 )
-def test_the_round_of_the_strongest_attack(accuracies, strongest, axes_of, folder):
-  pd.DataFrame({"attack_accuracy": accuracies}).to_csv(folder / "metrics.csv", index=False)
+def test_the_round_of_the_strongest_attack(accuracies, strongest, axes_of, tmp_path):
+  pd.DataFrame({"attack_accuracy": accuracies}).to_csv(tmp_path / "metrics.csv", index=False)
   matrices = [np.eye(2, dtype=int) * i for i in (1, 2, 3)]
   texts = [str(matrix.tolist()) for matrix in matrices]
-  pd.DataFrame({"confusion": texts}).to_csv(folder / "confusion.csv", index=False)
-  axes = axes_of(crpa.confusion_matrix, folder)
+  pd.DataFrame({"confusion": texts}).to_csv(tmp_path / "confusion.csv", index=False)
+  axes = axes_of(crpa.confusion_matrix, tmp_path)
   titles = [axis.get_title() for axis in axes]
   assert titles[0] == f"Global model after round {strongest} (strongest attack)"
   assert titles[1] == "Global model after round 3 (last round)"

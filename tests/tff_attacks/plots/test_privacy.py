@@ -40,7 +40,7 @@ def test_settings_draws_each_mean(axes_of, tmp_path):
     np.testing.assert_allclose(heights, expected)
     at = [round(patch.get_x() + patch.get_width() / 2) for patch in axis.patches]
     assert at == [0, 1] * 3
-  Image.open(tmp_path / "settings.png").verify()
+  Image.open(tmp_path / "images" / "settings.png").verify()
 
 
 def test_what_diverged_is_named(axes_of, tmp_path):
@@ -63,7 +63,6 @@ def test_a_run_that_is_missing_has_not_diverged(axes_of, tmp_path):
 
 
 def with_images(folder, runs):
-  (folder / "images").mkdir()
   for run in runs["run"]:
     (folder / "runs" / run).mkdir(parents=True)
     images = {name: np.zeros([6, 28, 28, 1]) for name in ("generated", "real")}

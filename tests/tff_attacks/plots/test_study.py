@@ -47,7 +47,7 @@ def test_combinations_writes_every_value_into_its_cell(axes_of, tmp_path):
       ((classes.index(g), [0, 1].index(t)), f"{value:.2f}")
       for (g, t), value in means[column].items()
     }
-  Image.open(tmp_path / "combinations.png").verify()
+  Image.open(tmp_path / "images" / "combinations.png").verify()
 
 
 def test_distributions_draws_each_mean(axes_of, tmp_path):
@@ -74,31 +74,31 @@ def test_controls_draws_each_attack_and_none(axes_of, tmp_path):
   assert [patch.get_height() for patch in axes.patches] == pytest.approx(expected)
 
 
-def test_histogram_and_images(folder):
+def test_histogram_and_images(tmp_path):
   runs = summary(alphas=(0.0, 10.0))
   for run in runs["run"]:
-    (folder / "runs" / run).mkdir(parents=True)
+    (tmp_path / "runs" / run).mkdir(parents=True)
     np.savez(
-      folder / "runs" / run / "reconstructions.npz",
+      tmp_path / "runs" / run / "reconstructions.npz",
       generated=np.zeros([6, 28, 28, 1]), real=np.ones([6, 28, 28, 1]),
     )  # fmt: skip
-  study.histogram(runs, folder)
-  study.images(runs, folder)
-  Image.open(folder / "histogram.png").verify()
-  Image.open(folder / "images" / "images_over_alpha.png").verify()
+  study.histogram(runs, tmp_path)
+  study.images(runs, tmp_path)
+  Image.open(tmp_path / "images" / "histogram.png").verify()
+  Image.open(tmp_path / "images" / "images_over_alpha.png").verify()
 
 
-def test_rounds_draws_the_curves_of_three_pairs(axes_of, folder):
+def test_rounds_draws_the_curves_of_three_pairs(axes_of, tmp_path):
   """The attack of the pair (g, t) reaches 1 in every second round; without it, nothing does."""
   runs = summary(pairs=((0, 1), (1, 0), (2, 1), (2, 0)), seeds=(0,))
   for name, g, t in [("none", 0, 0), *runs[["run", "reconstruct", "poison"]].to_numpy()]:
     clean, attacked = 5 * np.eye(3, dtype=int), 5 * np.eye(3, dtype=int)
     attacked[g] = 5 * np.eye(3, dtype=int)[t]
-    (folder / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / name).mkdir(parents=True)
     pd.DataFrame({"confusion": [str(m.tolist()) for m in (clean, attacked) * 2]}).to_csv(
-      folder / "runs" / name / "confusion.csv", index=False
+      tmp_path / "runs" / name / "confusion.csv", index=False
     )
-  axes = axes_of(study.rounds, runs, folder)
+  axes = axes_of(study.rounds, runs, tmp_path)
   aaa = runs.set_index(["reconstruct", "poison"])["average_attack_accuracy"]
   assert [axis.get_ylabel() for axis in axes] == [
     f"{g} called {t}" for g, t in study.three_pairs(aaa)
