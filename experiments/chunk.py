@@ -10,10 +10,10 @@ import importlib
 import json
 import pathlib
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 from experiments import program, runtime_options
+from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE
 from tff_attacks import files
@@ -48,28 +48,10 @@ def run(sweep: str, chunks: str, index: int) -> None:
 
 
 def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
-  """Runs one that is not yet finished and returns its status; None if it was, or fails."""
-  with _recorded(folder):
-    if (folder / "summary.json").exists():
-      return None
-    config = program.load_config(options_of.CONFIG, folder)
-    options_of.check(config)
-    options = [getattr(config, option) for option in runtime_options.NAMES]
-    runtime = _runtime(*(tuple(o) if isinstance(o, list) else o for o in options))
-    setup = script.prepare(config)
-    return script.run(config, setup, runtime, results_lib.Results(folder))
-  return None
+  """Runs one that is not yet finished, its output in `log.txt`, and returns its status.
 
-
-@functools.cache
-def _runtime(*options) -> runtime_options.Runtime:
-  """A runtime that lasts as long as this process."""
-  return _FOREVER.enter_context(runtime_options.start(RuntimeOptions(*options)))
-
-
-@contextlib.contextmanager
-def _recorded(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps a run to one process, its output in `log.txt`, and an exception as its failure.
+  Returns:
+    None if it was finished, if it fails, which is then recorded, or if another process has it.
 
   Raises:
     WorkerLostError: As it comes, for it is no failure of the run.
@@ -78,13 +60,41 @@ def _recorded(folder: pathlib.Path) -> Iterator[None]:
     (folder / "log.txt").open("a") as log,
     contextlib.redirect_stdout(log),
     contextlib.redirect_stderr(log),
+    contextlib.ExitStack() as stack,
   ):
     try:
-      with program.locked(folder):
-        yield
+      stack.enter_context(program.locked(folder))
+    except ConfigError as error:
+      print(error)
+      return None
+    try:
+      return _go_on(folder, options_of, script)
     except WorkerLostError:
       traceback.print_exc()
       raise
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
       files.write_text(folder / FAILURE, f"{reason}\n{traceback.format_exc()}")
+      return None
+
+
+def _go_on(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
+  if (folder / "summary.json").exists():
+    return None
+  config = program.load_config(options_of.CONFIG, folder)
+  options_of.check(config)
+  options = [getattr(config, option) for option in runtime_options.NAMES]
+  runtime = _runtime(*(tuple(o) if isinstance(o, list) else o for o in options))
+  setup = script.prepare(config)
+  return script.run(config, setup, runtime, results_lib.Results(folder))
+
+
+@functools.cache
+def _runtime(*options) -> runtime_options.Runtime:
+  """A runtime that lasts as long as this process."""
+  try:
+    return _FOREVER.enter_context(runtime_options.start(RuntimeOptions(*options)))
+  except ConfigError as error:
+    if isinstance(error.__cause__, ConnectionError):  # The sweep has had its workers before.
+      raise WorkerLostError(str(error)) from error
+    raise

@@ -63,10 +63,12 @@ def run(
     sample: Who takes part in a round; all clients if not given.
 
   Raises:
-    UnreadableError: If none of the checkpoints to resume from can be read.
+    UnreadableError: If none of the checkpoints to resume from can be read, or metrics.csv lacks
+      rounds of theirs.
   """
   checkpoints = checkpoints_lib.Checkpoints(results.checkpoints)
   progress = loop.restore(checkpoints, server, clients)
+  results.check("metrics", progress.rounds)
   observer.resume(progress.rounds)
   progress = loop.simulate(
     process,
@@ -93,7 +95,7 @@ def run(
   results.write_json("summary", summary)
   print(summary["in_words"])
   print(f"Report: {report.write(results.folder)}")
-  return 0
+  return program.INTERRUPTED if progress.interrupted else 0
 
 
 def rejected(outcome: loop.Outcome, malicious: np.ndarray) -> dict[str, int]:

@@ -317,6 +317,8 @@ def federated(config: Any, name: str) -> int:
   resuming = config.resume is not None
   if resuming:
     config = read_config(name, type(config), config.resume)
+  elif config.dataset == "digits" and config.data_dir is not None:
+    raise options.ConfigError("data_dir: digits are embedded, give another dataset=, too")
   importlib.import_module(f"experiments.{name}_config").check(config)
   check_results(config, resuming)
 

@@ -76,6 +76,7 @@ def _converge(
 
   Raises:
     FloatingPointError: If the model diverges.
+    UnreadableError: If what it would go on from is damaged.
   """
   folder = results.folder / "convergence"
   folder.mkdir(exist_ok=True)
@@ -86,10 +87,10 @@ def _converge(
   clients = [federation.initial_client(config.seed, i) for i in range(config.num_clients)]
   server = federation.initial_server(weights, config.seed)
   progress = loop.restore(checkpoints, server, clients)
+  table.check("metrics", progress.rounds)
   losses = []
   if progress.rounds:
-    metrics = table.read("metrics")
-    losses = metrics["test_loss"][: progress.rounds].tolist()
+    losses = table.read("metrics")["test_loss"][: progress.rounds].tolist()
 
   def evaluate(server, clients, outcome):
     del clients, outcome

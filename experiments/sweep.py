@@ -158,22 +158,23 @@ def run(
 def _run_all(
   config: LaunchOptions, script: str, folder: pathlib.Path, runs: Sequence[Run], row: Row
 ) -> None:
-  """Launches what is unfinished; again if processes died, until that has twice been in vain."""
+  """Launches what is unfinished; again if processes died, until two launches added no round."""
   for one in runs:
     (_run_folder(folder, one.name) / FAILURE).unlink(missing_ok=True)
-  left, in_vain = list(runs), 0
+  furthest, in_vain = _progress(folder, runs), 0
   while in_vain < 2:
-    before = len(left)
     left = [one for one in runs if not _is_over(folder, one.name)]
     ready = [one for one in left if not one.after or _is_finished(folder, one.after)]
     if not ready:
       return
-    in_vain = in_vain + 1 if len(left) == before else 0
     # One seed after the other: the first has its whole table early. And what may have killed
     # a process must not stop the others again.
     ready.sort(key=lambda one: one.config.seed)
     ready.sort(key=lambda one: (_run_folder(folder, one.name) / "log.txt").exists())
     _launch(config, folder, runs, row, _prepare(config, script, folder, ready))
+    reached = _progress(folder, runs)
+    in_vain = 0 if reached > furthest else in_vain + 1
+    furthest = max(reached, furthest)
 
 
 def _run_folder(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -186,6 +187,12 @@ def _is_finished(folder: pathlib.Path, name: str) -> bool:
 
 def _is_over(folder: pathlib.Path, name: str) -> bool:
   return _is_finished(folder, name) or (_run_folder(folder, name) / FAILURE).exists()
+
+
+def _progress(folder: pathlib.Path, runs: Sequence[Run]) -> int:
+  """Rounds that are done, and runs that are over."""
+  over = sum(_is_over(folder, one.name) for one in runs)
+  return over + sum(_count(folder, runs).values())
 
 
 def _prepare(
@@ -225,7 +232,8 @@ def _command(config: LaunchOptions, folder: pathlib.Path, chunks: pathlib.Path) 
     settings[at_once] = config.jobs
   return [
     *(sys.executable, "-m", "experiments.sweep_job", "--multirun"),
-    f"sweep='{folder.resolve()}'",
+    # In Hydra's quotes, where a quote is escaped by a backslash.
+    "sweep='{}'".format(str(folder.resolve()).replace("'", "\\'")),
     f"chunks={chunks.name}",
     f"chunk={','.join(map(str, range(count)))}",
     f"hydra/launcher={config.launcher}",
@@ -247,7 +255,7 @@ def _launch(
   environment = {**os.environ}
   if config.launcher == "joblib":
     cores = len(os.sched_getaffinity(0))
-    environment["TF_NUM_INTRAOP_THREADS"] = str(max(cores // config.jobs, 1))
+    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(cores // config.jobs, 1)))
   with (folder / "log.txt").open("a") as log:
     process = subprocess.Popen(
       _command(config, folder, chunks),

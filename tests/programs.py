@@ -1,10 +1,14 @@
 """The project's programs, as a user runs them."""
 
 import contextlib
+import io
+import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 
 def command(name, *arguments):
@@ -15,6 +19,22 @@ def run(name, *arguments, **options):
   return subprocess.run(
     command(name, *arguments), capture_output=True, text=True, timeout=500, **options
   )
+
+
+def run_here(name, *arguments, cwd=None):
+  """The same in this process, which has imported TensorFlow already."""
+  out, errors, status = io.StringIO(), io.StringIO(), 0
+  with (
+    mock.patch.object(sys, "argv", command(name, *arguments)[2:]),
+    contextlib.chdir(cwd or os.getcwd()),
+    contextlib.redirect_stdout(out),
+    contextlib.redirect_stderr(errors),
+  ):
+    try:
+      runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+      status = ended.code or 0
+  return subprocess.CompletedProcess(arguments, status, out.getvalue(), errors.getvalue())
 
 
 def ask_for_more(folder, done, rounds):
@@ -51,6 +71,7 @@ def started(name, *arguments, **options):
 
 _ORIGINAL = """
 import time
+from unittest import mock
 
 import dataloader
 import mlflow

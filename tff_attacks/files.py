@@ -44,6 +44,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
   try:
     yield temporary
+    with temporary.open("rb") as file:
+      os.fsync(file.fileno())  # Or a power cut may leave a file of this name with nothing in it.
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)

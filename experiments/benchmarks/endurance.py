@@ -41,8 +41,8 @@ class EnduranceConfig:
 def run(config: EnduranceConfig) -> int:
   """Runs and returns the exit status: 1, if something grows."""
   validate(config)
-  if config.warm_up > config.rounds // 3:
-    raise ConfigError(f"warm_up: must be at most a third of rounds, {config.rounds}")
+  if config.warm_up > config.rounds // 4:
+    raise ConfigError(f"warm_up: must be at most a quarter of rounds, {config.rounds}")
   results = program.create_results(config, "benchmarks/endurance")
   options = {
     "rounds": config.rounds,

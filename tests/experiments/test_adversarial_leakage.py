@@ -24,7 +24,7 @@ SHORT = [
 
 
 def run(*arguments, **options):
-  return programs.run("adversarial_leakage", *arguments, **options)
+  return programs.run_here("adversarial_leakage", *arguments, **options)
 
 
 def soft(image_shape, num_classes):
@@ -37,7 +37,7 @@ def soft(image_shape, num_classes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
-  result = run(*SHORT, f"output_dir={folder}")
+  result = programs.run("adversarial_leakage", *SHORT, f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   return folder, result
 
@@ -247,7 +247,7 @@ def test_two_classes_have_no_wrong_label_beside_the_targets(tmp_path):
     (["start_from=/nowhere"], "start_from: /nowhere/config.yaml cannot be read"),
     (["dataset=image_folder"], "data_dir: image_folder needs one"),
     (["seed=-1"], "seed: -1 is not allowed"),
-    (["rounds=3"], "rounds"),
+    (["rounds=3"], "rounds: there is no such option"),
   ],
 )
 def test_bad_input(tmp_path, options, message):

@@ -8,6 +8,7 @@ import types
 import pytest
 
 from experiments import chunk, program
+from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE
 from tff_attacks import files
@@ -57,6 +58,29 @@ def test_a_run_that_fails_does_not_stop_the_others(three):
   assert finished(folder) == ["a", "c"]
   assert (folder / "runs" / "b" / FAILURE).read_text().startswith("ValueError: no")
   assert runtimes == ["started"]
+
+
+def test_a_run_that_another_process_has_is_left_to_it(three):
+  folder, _, _ = three
+  with program.locked(folder / "runs" / "b"):
+    chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a", "c"]
+  assert not list(folder.glob(f"runs/*/{FAILURE}"))
+  assert "another process" in (folder / "runs" / "b" / "log.txt").read_text()
+  chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a", "b", "c"]
+
+
+def test_workers_that_do_not_answer_are_nobodys_failure(three, monkeypatch):
+  folder, _, _ = three
+
+  def start(config):
+    raise ConfigError("workers: no TFF worker answers") from ConnectionError()
+
+  monkeypatch.setattr(chunk.runtime_options, "start", start)
+  chunk.run(str(folder), "chunks_1.json", 0)
+  assert not list(folder.glob(f"runs/*/{FAILURE}"))
+  assert "no TFF worker answers" in (folder / "runs" / "a" / "log.txt").read_text()
 
 
 def test_a_lost_worker_is_nobodys_failure(three):

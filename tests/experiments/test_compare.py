@@ -12,7 +12,7 @@ import yaml
 from experiments import claims, published
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
-from tests.programs import run
+from tests.programs import run_here
 from tff_attacks.metrics import reconstruction
 from tff_attacks.plots import study
 
@@ -61,7 +61,7 @@ def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
   sweep_folder = sweep_of(tmp_path / "sweep", "combinations", rows)
   three = [row for row in rows if row["reconstruct"] == 4 and row["poison"] in (1, 7, 9)]
   controls_folder = sweep_of(tmp_path / "controls", "controls", three)
-  result = run(
+  result = run_here(
     "compare", f"combinations={sweep_folder}", f"controls={controls_folder}",
     f"output_dir={folder}",
   )  # fmt: skip
@@ -268,7 +268,7 @@ def test_compare_says_which_privacy_stops_what(tmp_path):
   alone = runs.assign(attack="none", late_test_accuracy=0.6)
   sweep_folder = sweep_of(tmp_path / "sweep", "differential_privacy", pd.concat([runs, alone]))
   folder = tmp_path / "compare"
-  result = run("compare", f"differential_privacy={sweep_folder}", f"output_dir={folder}")
+  result = run_here("compare", f"differential_privacy={sweep_folder}", f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   text = (folder / "compare.md").read_text()
   less = "stops the poisoning (it adds less than 0.05 to AAA)"

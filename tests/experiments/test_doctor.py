@@ -1,14 +1,17 @@
 """What the doctor says of an environment, well or not."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from experiments import doctor
 from tests import programs
+from tff_attacks.runtime import workers
 
 
 def run(*arguments):
-  return programs.run("doctor", *arguments)
+  return programs.run_here("doctor", *arguments)
 
 
 def findings(check, **options):
@@ -16,7 +19,7 @@ def findings(check, **options):
 
 
 def test_a_sound_environment_is_well_and_stays_as_it_is(tmp_path):
-  result = run(f"output_dir={tmp_path / 'new'}")
+  result = programs.run("doctor", f"output_dir={tmp_path / 'new'}")
   problems = [line for line in result.stdout.splitlines() if line.startswith("PROBLEM")]
   # Other programs may have taken the memory or the disk.
   assert not [line for line in problems if "GB" not in line], result.stdout + result.stderr
@@ -39,7 +42,8 @@ def test_the_stock_worker_is_tried(tmp_path):
     ("workers=[localhost:1]\nruntime=workers", "workers: "),
   ],
 )
-def test_a_runtime_that_cannot_run_is_a_problem(tmp_path, option, message):
+def test_a_runtime_that_cannot_run_is_a_problem(tmp_path, option, message, monkeypatch):
+  monkeypatch.setattr(workers, "workers", functools.partial(workers.workers, wait_seconds=0.5))
   result = run(*option.split("\n"), f"output_dir={tmp_path}")
   assert result.returncode == 1
   problems = [line for line in result.stdout.splitlines() if line.startswith("PROBLEM")]

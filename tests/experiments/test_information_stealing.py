@@ -1,7 +1,6 @@
 """The script as a user runs it, and its federations."""
 
 import json
-import os
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ SHORT = [
 
 
 def run(*arguments, **options):
-  return programs.run("information_stealing", *arguments, **options)
+  return programs.run_here("information_stealing", *arguments, **options)
 
 
 def config(**changes):
@@ -31,7 +30,7 @@ def config(**changes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
-  result = run(*SHORT, f"output_dir={folder}")
+  result = programs.run("information_stealing", *SHORT, f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   return folder, result.stdout
 
@@ -163,9 +162,8 @@ def test_refuses_what_the_data_or_the_models_rule_out(changes, message):
 
 
 def test_bad_input_ends_with_2_and_leaves_nothing(tmp_path):
-  environment = {**os.environ, "PYTHONPATH": os.getcwd()}
   for arguments in (["preset=small"], ["dataset=mnist", "data_dir=/nowhere"]):
-    result = run(*arguments, cwd=tmp_path, env=environment)
+    result = run(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
   assert not list(tmp_path.iterdir())

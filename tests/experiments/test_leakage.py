@@ -27,7 +27,7 @@ SHORT = [
 
 
 def run(*arguments, **options):
-  return programs.run("leakage", *arguments, **options)
+  return programs.run_here("leakage", *arguments, **options)
 
 
 def config(**changes):
@@ -45,7 +45,8 @@ def probabilities(image_shape, num_classes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
-  result = run(*SHORT, "mode=federated", "rounds=2", "victims=2", f"output_dir={folder}")
+  options = [*SHORT, "mode=federated", "rounds=2", "victims=2"]
+  result = programs.run("leakage", *options, f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   return folder, result
 

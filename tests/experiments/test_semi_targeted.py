@@ -20,13 +20,13 @@ SHORT = ["num_clients=6", "samples_per_client=60", "clients_per_round=4", "round
 
 
 def run(*arguments, **options):
-  return programs.run("semi_targeted", *arguments, **options)
+  return programs.run_here("semi_targeted", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
-  result = run(*SHORT, f"output_dir={folder}")
+  result = programs.run("semi_targeted", *SHORT, f"output_dir={folder}")
   assert result.returncode == 0, result.stderr
   return folder, result.stdout
 

@@ -175,13 +175,13 @@ def test_the_average_over_data_sets(tmp_path):
     runs.to_csv(tmp_path / name / "summary.csv", index=False)
     (tmp_path / name / "experiment.txt").write_text("semi_targeted_sweep")
   sweeps = f"sweeps=[{tmp_path / 'a'},{tmp_path / 'b'}]"
-  result = programs.run("semi_targeted_average", sweeps, f"output_dir={tmp_path / 'average'}")
+  result = programs.run_here("semi_targeted_average", sweeps, f"output_dir={tmp_path / 'average'}")
   assert result.returncode == 0, result.stderr
   text = (tmp_path / "average" / "average.md").read_text()
   # 0.4 and 0.2; published 0.191 and 0.400, of ADA 0.832 and 0.581.
   assert "| train and scale | 0.05 | 2 | 0.300 +/- 0.141 | 0.010 | 0.985 | 0.295 | 0.776 |" in text
   assert "| ada full | 0.05 | train and scale | 1.25 | 2.39 |" in text
-  refused = programs.run(
+  refused = programs.run_here(
     "semi_targeted_average", f"sweeps=[{tmp_path / 'b'},{tmp_path / 'c'}]",
     f"output_dir={tmp_path / 'other'}",
   )  # fmt: skip
@@ -235,7 +235,8 @@ def test_a_sweep(tmp_path):
 )
 def test_bad_input_ends_with_2_and_leaves_nothing(arguments, message, tmp_path):
   folder = tmp_path / "results"
-  result = programs.run("semi_targeted_sweep", "preset=quick", *arguments, f"output_dir={folder}")
+  options = ["preset=quick", *arguments, f"output_dir={folder}"]
+  result = programs.run_here("semi_targeted_sweep", *options)
   assert result.returncode == 2, result.stderr
   assert message in result.stderr
   assert not folder.exists()

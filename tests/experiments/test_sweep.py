@@ -16,7 +16,7 @@ from PIL import Image
 
 from experiments import program, sweep
 from experiments.options import ConfigError
-from tests.programs import run, started, wait_until
+from tests.programs import run, run_here, started, wait_until
 from tff_attacks.privacy import accounting
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
@@ -89,7 +89,7 @@ def test_bad_input_ends_with_2_and_leaves_nothing(experiment, arguments, message
   if not any(argument.startswith("dataset=") for argument in arguments) and experiment != "compare":
     arguments = [*arguments, "dataset=digits"]
   folder = tmp_path / "results"
-  result = run(experiment, *arguments, f"output_dir={folder}")
+  result = run_here(experiment, *arguments, f"output_dir={folder}")
   assert result.returncode == 2, result.stderr
   assert message in result.stderr
   assert "Traceback" not in result.stderr
@@ -171,7 +171,7 @@ def test_runs_that_share_a_trace_equal_runs_of_their_own(finished, tmp_path):
 
 def test_a_sweep_of_another_experiment_is_not_resumed(finished):
   folder, _ = finished
-  result = run("controls", f"resume={folder}")
+  result = run_here("controls", f"resume={folder}")
   assert result.returncode == 2
   assert f"error: resume: {folder} is of experiments.combinations, not controls" in result.stderr
 
@@ -296,7 +296,7 @@ def test_jobs_are_what_the_launcher_takes_for_them(launcher, settings, tmp_path)
 def test_a_sweep_in_use_is_refused(finished):
   folder, _ = finished
   with program.locked(folder):
-    result = run("combinations", f"resume={folder}")
+    result = run_here("combinations", f"resume={folder}")
   assert result.returncode == 2
   assert f"error: resume: another process works in {folder}" in result.stderr
 
@@ -304,7 +304,7 @@ def test_a_sweep_in_use_is_refused(finished):
 def test_a_run_in_use_is_refused(finished):
   folder = finished[0] / "runs" / "crpa-reconstruct0-poison6-seed0"
   with program.locked(folder):
-    result = run("crpa", f"resume={folder}")
+    result = run_here("crpa", f"resume={folder}")
   assert result.returncode == 2
   assert f"error: resume: another process works in {folder}" in result.stderr
 

@@ -32,7 +32,7 @@ def worker() -> Iterator[subprocess.Popen]:
     The worker's process.
 
   Raises:
-    RuntimeError: If the worker does not start; in the block a `WorkerLostError`, if it ended.
+    WorkerLostError: If the worker does not start; in the block, if it ended.
   """
   port = portpicker.pick_unused_port()
   process = subprocess.Popen(
@@ -97,5 +97,5 @@ def _wait(process: subprocess.Popen, stub) -> None:
   deadline = time.monotonic() + _START_SECONDS
   while not stub.is_ready:
     if process.poll() is not None or time.monotonic() > deadline:
-      raise RuntimeError(f"The TFF worker did not start (exit status {process.poll()}).")
+      raise WorkerLostError(f"the TFF worker did not start (exit status {process.poll()})")
     time.sleep(0.05)

@@ -16,6 +16,7 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from tff_attacks.runtime.lost import WorkerLostError
 from tff_attacks.runtime.values import Value
 
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+_MOST_FUNCTIONS = 64
 
 
 @contextlib.contextmanager
@@ -51,20 +53,25 @@ def workers(
     The context.
 
   Raises:
-    ConnectionError: If a worker cannot be reached.
+    ConnectionError: If none of the workers can be reached; as long as one can, the others are left
+      out with a warning.
     ValueError: If there are no addresses.
   """
   if not addresses or clients_at_once < 1:
     raise ValueError("workers: at least one address, and one client at once, are needed")
   with contextlib.ExitStack() as stack:
+    channels = {address: stack.enter_context(open_channel(address)) for address in addresses}
+    deadline = time.monotonic() + wait_seconds
     connections = []
-    for address in addresses:
-      channel = stack.enter_context(open_channel(address))
+    for address, channel in channels.items():
       try:
-        grpc.channel_ready_future(channel).result(wait_seconds)
+        left = max(deadline - time.monotonic(), 0.01)  # Of one that is there already.
+        grpc.channel_ready_future(channel).result(left)
         connections += [_Connection(address, channel) for _ in range(clients_at_once)]
-      except (grpc.FutureTimeoutError, grpc.RpcError) as error:
-        raise ConnectionError(f"no TFF worker answers at {address}") from error
+      except (grpc.FutureTimeoutError, grpc.RpcError):
+        logging.warning("No TFF worker answers at %s.", address)
+    if not connections:
+      raise ConnectionError(f"no TFF worker answers at {', '.join(addresses)}")
     pool = _Pool(connections)
     stack.callback(pool.close)
     with in_process.in_process(client_map=pool.map, **options) as context:
@@ -78,7 +85,7 @@ class _Connection:
     self.address = address
     self._executor = tff.framework.RemoteExecutor(tff.framework.RemoteExecutorGrpcStub(channel))
     self._executor.set_cardinalities({tff.CLIENTS: 0})
-    self._functions: dict[Any, Any] = {}
+    self._functions: collections.OrderedDict[int, Any] = collections.OrderedDict()
 
   def call(
     self, function: Function, argument: Value, shared: Sequence[int], sent: dict[int, Any]
@@ -94,9 +101,12 @@ class _Connection:
     type_signature = function.block.type_signature
     key = id(function.block)
     if key not in self._functions:
+      if len(self._functions) == _MOST_FUNCTIONS:
+        self._functions.popitem(last=False)  # The worker forgets it, too.
       # The block is kept, too, so that its id stays its own.
       remote = self._run(self._executor.create_value(function.block.proto, type_signature))
       self._functions[key] = (remote, function.block)
+    self._functions.move_to_end(key)
     remote = None
     if argument is not None:
       remote = self._send(argument, type_signature.parameter, shared, sent)

@@ -67,6 +67,18 @@ class Results:
       return pd.DataFrame({"round": []})
     return pd.read_csv(path, float_precision="round_trip")
 
+  def check(self, table: str, rounds: int) -> None:
+    """Checks that `<table>.csv` has a row for each of the first rounds.
+
+    Raises:
+      UnreadableError: If not, as in a folder that was copied while it was written.
+    """
+    found = self.read(table).get("round", pd.Series(dtype=float))
+    if found[:rounds].tolist() != list(range(rounds)):
+      raise files.UnreadableError(
+        f"{self.folder / table}.csv lacks some of the {rounds} rounds that the checkpoint is of"
+      )
+
   def write_json(self, name: str, values: dict[str, Any]) -> None:
     """Writes `<name>.json`, replacing it in one step; what is not a finite number is null."""
     text = json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"

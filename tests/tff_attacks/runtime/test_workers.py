@@ -188,15 +188,30 @@ def test_no_workers_are_an_error():
     pass
 
 
-def test_a_worker_that_is_not_there_is_an_error():
-  address = f"localhost:{portpicker.pick_unused_port()}"
+def test_without_any_worker_there_is_nothing_to_run_on():
+  addresses = [f"localhost:{portpicker.pick_unused_port()}" for _ in range(2)]
   start = time.monotonic()
   with (
-    pytest.raises(ConnectionError, match=address),
-    workers.workers([address], wait_seconds=1),
+    pytest.raises(ConnectionError, match=", ".join(addresses)),
+    workers.workers(addresses, wait_seconds=1),
   ):
     pass
   assert time.monotonic() - start < 20
+
+
+def test_a_worker_that_is_not_there_is_left_out(two_workers, caplog):
+  @tff.tensorflow.computation(np.float32)
+  def double(value):
+    return 2 * value
+
+  @tff.federated_computation(tff.FederatedType(np.float32, tff.CLIENTS))
+  def next_fn(clients):
+    return tff.federated_map(double, clients)
+
+  missing = f"localhost:{portpicker.pick_unused_port()}"
+  with workers.workers([missing, two_workers[0]], wait_seconds=1):
+    assert list(next_fn([1.0, 2.0])) == [2.0, 4.0]
+  assert f"No TFF worker answers at {missing}" in caplog.text
 
 
 def test_an_error_of_the_computation_is_reported_and_not_taken_for_a_lost_worker(two_workers):
