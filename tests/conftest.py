@@ -20,7 +20,9 @@ def shared_data() -> str:
   return str(SHARED_DATA)
 
 
-@pytest.fixture(scope="module", params=["in_process", "worker"])
+@pytest.fixture(
+  scope="module", params=["in_process", pytest.param("worker", marks=pytest.mark.slow)]
+)
 def tff_runtime(request):
   """Runs TFF computations in each runtime while the module's tests last."""
   start = {"in_process": in_process.in_process, "worker": worker.worker}[request.param]

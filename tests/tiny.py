@@ -1,5 +1,7 @@
 """A federation small enough for tests: 8x8 images, three classes."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -71,8 +73,14 @@ def parameters(**changes) -> crpa.Parameters:
 
 
 def attack(optimizer=None, **changes):
+  """Attacks that differ in their parameters share their functions, and so their traces."""
+  return _attack(optimizer)._replace(parameters=parameters(**changes))
+
+
+@functools.cache
+def _attack(optimizer):
   return crpa.crpa(
-    parameters(**changes),
+    parameters(),
     generator,
     NOISE_SIZE,
     NUM_CLASSES,
@@ -80,6 +88,11 @@ def attack(optimizer=None, **changes):
     LOSS_FN,
     BATCH_SIZE,
   )
+
+
+@functools.cache
+def _workspace(build, model_fn):
+  return build(keras_state.build(model_fn))
 
 
 def poison(
@@ -100,7 +113,7 @@ def poison(
     tf.constant(round_number),
     tf.constant(accuracy, tf.float32),
   )
-  workspace = attack.build(keras_state.build(model_fn))
+  workspace = _workspace(attack.build, model_fn)
   state = attack.initialize(attack.parameters, 5) if state is None else state
   data = Images(*map(tf.convert_to_tensor, data))
   return attack.poison_data(workspace, state, context, data, tf.constant([seed, 4]))

@@ -122,7 +122,7 @@ def test_leaves_a_complete_results_folder(finished):
     Image.open(folder / "images" / f"{picture}.png").verify()
 
 
-def test_the_attack_starts_and_the_generator_learns(finished):
+def test_the_attack_starts_and_its_images_are_judged(finished):
   folder, _ = finished
   assert json.loads((folder / "summary.json").read_text())["attack_started"]
   quality = pd.read_csv(folder / "reconstruction.csv")

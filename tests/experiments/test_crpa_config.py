@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import crpa_setup
+from experiments import crpa_setup, privacy_options
 from experiments.crpa_config import CRPAConfig, check
 from experiments.options import ConfigError
 from tests.tff_attacks.data import test_datasets
@@ -125,7 +125,7 @@ def test_refuses_what_the_data_or_the_models_rule_out(changes, message):
 
 
 def test_an_adversary_may_leave_out_the_noise():
-  changes = {**RECORDS, "noise_multiplier": 100.0, "optimizer": "sgd"}
+  changes = {**RECORDS, "noise_multiplier": 100.0, "optimizer": "sgd", "attack": "none"}
   setup = crpa_setup.prepare(config(**changes, adversary_noise=False))
   compiled = setup.compiled
   weights = keras_state.initial_weights(compiled.model_fn, 0)
@@ -143,7 +143,7 @@ def test_an_adversary_may_leave_out_the_noise():
 @pytest.mark.parametrize("clipping", ["fixed", "adaptive"])
 def test_the_mean_of_clipped_updates_takes_what_is_not_finite_for_zero(clipping):
   one = {"privacy": "clients", "noise_multiplier": 0.0, "clipping": clipping, "optimizer": "sgd"}
-  setup = crpa_setup.prepare(config(**one))
+  setup = crpa_setup.prepare(config(**one, attack="none"))
   federation = setup.compiled.federation
   setup.data[3].images[0] = np.nan
   with in_process.in_process():
@@ -249,9 +249,9 @@ def test_the_worst_client_counts():
   assert privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(max(each))
   assert f"{max(each):.3g}" in privacy.statement(60)
   _, unattacked = protected(config(**RECORDS, **changes, attack="none"))
-  assert unattacked.epsilon(60) == privacy.epsilon(60)
+  assert unattacked == privacy
   goal = {"privacy": "records", "target_epsilon": 8.0, "accounting": "poisson"}
-  _, privacy = protected(config(**goal, **changes))
+  privacy = privacy_options.of(config(**goal, **changes), [sizes.min(), sizes.max()])
   assert privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(8, rel=1e-3)
 
 

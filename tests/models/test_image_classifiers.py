@@ -1,10 +1,18 @@
 """Common networks have the size that is known of them, and logits."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from models import registry
 from tff_attacks import keras_state
+
+
+@functools.cache
+def colour(name):
+  """For ten classes of 32x32 images."""
+  return registry.GLOBAL_MODELS[name]((32, 32, 3), 10)
 
 
 def trainable(model):
@@ -28,7 +36,7 @@ def trainable(model):
   ],
 )
 def test_trainable_weights(name, size):
-  model = registry.GLOBAL_MODELS[name]((32, 32, 3), 10)
+  model = colour(name)
   assert trainable(model) == size
   contract = registry.check_global_model(model, (32, 32, 3), 10)
   assert contract == registry.Contract(num_outputs=10, from_logits=True)
@@ -68,7 +76,7 @@ def test_squeezing_and_exciting_adds_two_layers_to_each_block():
 
 def test_a_pooled_stem_halves_every_feature_map():
   def sides(name, of):
-    model = registry.GLOBAL_MODELS[name]((32, 32, 3), 10)
+    model = colour(name)
     return [layer.output_shape[1] for layer in model.layers if of in layer.name]
 
   assert sides("resnet18", "add") == [32, 32, 16, 16, 8, 8, 4, 4]

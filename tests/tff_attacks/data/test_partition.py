@@ -78,7 +78,6 @@ def test_search_finds_an_adversary_without_g_and_t(alpha):
     lambda: partition.dirichlet(rng, alpha, 10, 10, 5000), 4, 9, "both", 5000
   )
   assert split.table[split.adversary, [4, 9]].tolist() == [0, 0]
-  assert split.draws >= 1
   if alpha == 10:
     assert split.draws > 5
 

@@ -1,5 +1,7 @@
 """Every aggregator by its name, in the federated process."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,14 +19,25 @@ SERVER = aggregation.Assumptions(CLIENTS, byzantine=1, norm_bound=BOUND)
 DATA = [tiny.images(i, 4 + 3 * i) for i in range(CLIENTS)]
 
 
-def one_round(name, server, indices):
-  """What a round adds to the weights, as one vector, and the measurements."""
-  federation = process.build_federation(
+@functools.cache
+def build(name, server):
+  return process.build_federation(
     tiny.global_model,
     tiny.training(),
     attack_lib.honest(),
     aggregation.build_aggregator(name, server),
   )
+
+
+@functools.cache
+def on_vectors(name):
+  factory = aggregation.build_aggregator(name, SERVER)
+  return factory.create(tff.TensorType(np.float32, [2]), tff.TensorType(np.float32))
+
+
+def one_round(name, server, indices):
+  """What a round adds to the weights, as one vector, and the measurements."""
+  federation = build(name, server)
   weights = keras_state.initial_weights(tiny.global_model, 0)
   state = federation.initial_server(weights)
   clients = [federation.initial_client(0, i) for i in indices]
@@ -72,8 +85,7 @@ def test_in_the_federated_process(name, updates, tff_runtime):
 @pytest.mark.parametrize("bad", [np.nan, 2e38])
 @pytest.mark.parametrize("name", aggregator_names.NAMES)
 def test_updates_whose_norm_is_not_finite_are_refused_and_counted(name, bad):
-  factory = aggregation.build_aggregator(name, SERVER)
-  aggregator = factory.create(tff.TensorType(np.float32, [2]), tff.TensorType(np.float32))
+  aggregator = on_vectors(name)
   values = list(np.random.default_rng(0).normal(size=[CLIENTS, 2], scale=0.1).astype(np.float32))
   values[3] = np.array([bad, 0], np.float32)
   with in_process.in_process():
@@ -88,8 +100,7 @@ def test_updates_whose_norm_is_not_finite_are_refused_and_counted(name, bad):
 
 @pytest.mark.parametrize("name", aggregator_names.NAMES)
 def test_if_all_are_refused_the_result_is_zero(name):
-  factory = aggregation.build_aggregator(name, SERVER)
-  aggregator = factory.create(tff.TensorType(np.float32, [2]), tff.TensorType(np.float32))
+  aggregator = on_vectors(name)
   values = [np.full([2], np.nan, np.float32)] * CLIENTS
   with in_process.in_process():
     output = aggregator.next(aggregator.initialize(), values, [1.0] * CLIENTS)

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import numpy as np
@@ -13,6 +14,9 @@ from tff_attacks.learning import local_training
 SEED = tf.constant([0, 0])
 
 
+built = functools.cache(keras_state.build)
+
+
 def tensors(weights):
   return tf.nest.map_structure(tf.convert_to_tensor, weights)
 
@@ -20,7 +24,7 @@ def tensors(weights):
 def run(training, data, model_fn=tiny.global_model, weights=None, state=None, seed=SEED):
   weights = tensors(weights or keras_state.initial_weights(model_fn, 0))
   state = training.initialize(weights) if state is None else state
-  return training.train(keras_state.build(model_fn), weights, state, Images(*data), seed)
+  return training.train(built(model_fn), weights, state, Images(*data), seed)
 
 
 def test_an_epoch_equals_keras_fit():

@@ -15,12 +15,14 @@ from tff_attacks.privacy import microbatches, records
 from tff_attacks.runtime import in_process, worker
 
 CLIENTS = 3
+TRAINING = tiny.training()
 
 
+@functools.cache
 def build(attack=None, training=None, aggregator="mean", model_fn=tiny.global_model, observe=False):
   return process.build_federation(
     model_fn,
-    training or tiny.training(),
+    training or TRAINING,
     attack or attack_lib.honest(),
     aggregation.build_aggregator(aggregator),
     observe,
@@ -183,9 +185,9 @@ class TestRounds:
 
   @pytest.mark.parametrize("changes", [{"steps": 0}, {"label": -1}, {"total_variation": 1.0}])
   def test_the_attack_is_the_same_inside_and_outside_of_tff(self, changes):
-    attack, training = tiny.attack(**changes), tiny.training()
+    attack, training = tiny.attack(), TRAINING
     federation = build(attack, training)
-    server, clients = start(federation, adversary=1, parameters=attack.parameters)
+    server, clients = start(federation, adversary=1, parameters=tiny.parameters(**changes))
     server = server._replace(accuracy=np.float32(0.5))
     _, inside, _ = federation.process.next(server, clients, DATA)
     context = attack_lib.Context(server.weights, server.round, server.accuracy)
@@ -219,7 +221,7 @@ class TestRounds:
     assert before > 0
     # All starts first: to set a seed empties TensorFlow's kernel cache, which takes time.
     starts = []
-    for seed in range(50):
+    for seed in range(8):
       parameters = tiny.parameters(
         reconstruct=seed % 3, label=(seed + 1) % 4, poison_images=seed + 1, total_variation=0.5
       )
