@@ -3,7 +3,7 @@
 import dataclasses
 
 from experiments import data, run_options
-from experiments.options import ConfigError, option
+from experiments.options import ConfigError, option, validate
 from tff_attacks.data import datasets
 
 SUMMARY = """\
@@ -88,7 +88,7 @@ def check(config: AdversarialLeakageConfig) -> None:
   Raises:
     ConfigError: If a value cannot be run.
   """
-  run_options.check_data(config)
+  validate(config)
   for name in ("stacks", "total_variations", "tensors"):
     values = getattr(config, name)
     if len(set(values)) < len(values):

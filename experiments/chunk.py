@@ -75,7 +75,7 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
       files.write_text(folder / FAILURE, f"{reason}\n{traceback.format_exc()}")
-      return None
+  return None
 
 
 def _go_on(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:

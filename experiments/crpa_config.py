@@ -76,7 +76,7 @@ class CRPAConfig(
     choices=("crpa", "none", *INJECTED),
   )
   reconstruct: int = option(4, "Class G, which the adversary reconstructs.", at_least=0)
-  poison: int = option(9, "Class T, which the global model shall call G.", at_least=0)
+  poison: int = option(9, "Class T: what the global model shall call images of G.", at_least=0)
   adversary: str = option(
     "clean",
     "Which client attacks: clean takes the first one that is fit, original follows the published "
@@ -101,7 +101,7 @@ class CRPAConfig(
   )
   start_round: int = option(0, "First round, from 0, in which the attack may start.", at_least=0)
   start_accuracy: float = option(
-    0.0, "The attack starts once test accuracy was above this.", at_least=0
+    0.0, "The attack starts once test accuracy was above this.", at_least=0, below=1
   )
   generator: str = option("crpa", "Generator: crpa or your own package.module:function.")
   generator_steps: int = option(
@@ -159,8 +159,6 @@ def check(config: CRPAConfig) -> None:
     raise ConfigError(f"poison_images: must be 1 or more with attack={config.attack}")
   if config.adversary == "original" and config.adversary_lacks != "both":
     raise ConfigError("adversary_lacks: adversary=original has its own way, leave it out")
-  if config.start_accuracy >= 1:
-    raise ConfigError("start_accuracy: must be below 1, accuracy never exceeds it")
   if config.start_round >= config.rounds:
     raise ConfigError(
       f"start_round: {config.start_round} is never reached; allowed: 0 to {config.rounds - 1}"

@@ -134,19 +134,18 @@ def prepare(config: CRPAConfig) -> Setup:
 @functools.lru_cache(maxsize=4)
 def _compile(shapes: _Shapes) -> Compiled:
   dataset = data_lib.load(shapes.dataset, shapes.data_dir, shapes.test_images)
-  networks = registry.networks(
-    shapes.model, shapes.generator, dataset.image_shape, dataset.num_classes
-  )
-  model_fn, contract = networks.model_fn, networks.contract
-  _check_private(shapes.privacy, networks)
+  model = registry.global_model(shapes.model, dataset.image_shape, dataset.num_classes)
+  generator = registry.generator(shapes.generator, dataset.image_shape)
+  model_fn, contract = model.model_fn, model.contract
+  _check_private(shapes.privacy, model)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = _training(shapes, contract.from_logits)
   attack = attack_lib.honest()
   if shapes.attack == "crpa":
     attack = crpa.crpa(
       crpa.Parameters(reconstruct=0, label=0, poison_images=1),
-      networks.generator_fn,
-      networks.noise_size,
+      generator.model_fn,
+      generator.noise_size,
       dataset.num_classes,
       local_training.build_optimizer(shapes.generator_optimizer, learning_rate=1.0, beta_1=0.5),
       loss_fn,
@@ -164,7 +163,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   return Compiled(
     dataset,
     model_fn,
-    networks.generator,
+    generator.model,
     contract.num_outputs > dataset.num_classes,
     loss_fn,
     training,
@@ -174,7 +173,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   )
 
 
-def _check_private(privacy: str, networks: registry.Networks) -> None:
+def _check_private(privacy: str, model: registry.GlobalModel) -> None:
   """Checks that a model can be trained privately.
 
   Raises:
@@ -182,12 +181,12 @@ def _check_private(privacy: str, networks: registry.Networks) -> None:
   """
   try:
     if privacy in ("microbatches", "records"):
-      models.check_separable(networks.model_fn)
+      models.check_separable(model.model_fn)
   except ValueError as error:
     raise ValueError(f"privacy: {privacy} does not go with this model: {error}") from error
   try:
     if privacy == "records":
-      records.check_model(networks.model)
+      records.check_model(model.model)
   except ValueError as error:
     raise ValueError(
       f"privacy: records does not go with this model: {error}; privacy=microbatches with "

@@ -55,7 +55,10 @@ class InformationStealingConfig(run_options.RunOptions):
   )
   target: int = option(1, "Class that the adversary reconstructs.", at_least=0)
   start_accuracy: float = option(
-    0.9, "The attack starts once accuracy on the honest users' classes is above this.", at_least=0
+    0.9,
+    "The attack starts once accuracy on the honest users' classes is above this.",
+    at_least=0,
+    below=1,
   )
   latest_start: int = option(
     100, "Round, from 0, in which it starts even so; the report then says it.", at_least=1
@@ -83,7 +86,5 @@ def check(config: InformationStealingConfig) -> None:
   run_options.check_classes(config, "victim_classes", config.victim_classes)
   if config.victim_classes and config.target not in config.victim_classes:
     raise ConfigError(f"target: the victim does not hold {config.target}; add it to victim_classes")
-  if config.start_accuracy >= 1:
-    raise ConfigError("start_accuracy: must be below 1, accuracy never exceeds it")
   if config.samples_per_round > config.generated_images:
     raise ConfigError("generated_images: must be samples_per_round or more")

@@ -12,7 +12,7 @@ from experiments.information_stealing_config import InformationStealingConfig
 from experiments.options import bad_input
 from experiments.runtime_options import Runtime
 from models import registry
-from tff_attacks import generation, keras_state
+from tff_attacks import files, generation, keras_state
 from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import information_stealing
 from tff_attacks.data import datasets, partition
@@ -63,17 +63,17 @@ def prepare(config: InformationStealingConfig) -> Setup:
   """
   dataset = data_lib.load(config.dataset, config.data_dir, config.test_images)
   data = _distribute(config, dataset)
-  networks = registry.networks(
-    config.model, config.generator, dataset.image_shape, dataset.num_classes
+  model_fn, _, contract = registry.global_model(
+    config.model, dataset.image_shape, dataset.num_classes
   )
-  model_fn, contract = networks.model_fn, networks.contract
+  generator = registry.generator(config.generator, dataset.image_shape)
   if contract.num_outputs != dataset.num_classes + 1:
     raise ValueError(f"model: needs {dataset.num_classes + 1} outputs, one for generated images")
   noises = {
     "uniform": information_stealing.uniform_noise,
     "normal": information_stealing.normal_noise,
   }
-  draw_noise = noises[config.noise](networks.noise_size)
+  draw_noise = noises[config.noise](generator.noise_size)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   adam = functools.partial(local_training.build_optimizer, "adam", beta_1=0.5)
   parameters: Any = information_stealing.Parameters(
@@ -91,7 +91,7 @@ def prepare(config: InformationStealingConfig) -> Setup:
   else:
     attack = information_stealing.information_stealing(
       parameters,
-      networks.generator_fn,
+      generator.model_fn,
       draw_noise,
       dataset.num_classes,
       adam(config.generator_learning_rate),
@@ -115,7 +115,7 @@ def prepare(config: InformationStealingConfig) -> Setup:
     if label not in test.labels:
       raise ValueError(f"test_images: no test image of class {label}")
   return Setup(
-    dataset._replace(test=test), data, model_fn, networks.generator, draw_noise,
+    dataset._replace(test=test), data, model_fn, generator.model, draw_noise,
     contract.from_logits,
     loss_fn, parameters, federation,
   )  # fmt: skip
@@ -191,7 +191,7 @@ class Observer:
     accuracy = classification.accuracy(confusion)
     if accuracy > self._config.start_accuracy and not self._scores("reached").exists():
       self._save_scores("reached", server.weights)
-    target = confusion[self._config.target]
+    target = self._config.target
     honest = classification.macro_scores(confusion, predicted_too=False)
     return {
       "test_loss": loss,
@@ -199,7 +199,7 @@ class Observer:
       **classification.macro_scores(confusion)._asdict(),
       # Without the additional class, which no test image has.
       **{f"honest_{name}": value for name, value in honest._asdict().items()},
-      "target_recall": float(target[self._config.target] / target.sum()),
+      "target_recall": classification.attack_accuracy(confusion, target, target),
       "attack_started": self._started(clients),
       **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
     }
@@ -251,7 +251,7 @@ class Observer:
       "best_test_accuracy": metrics["test_accuracy"].max(),
       "seconds_per_round": float(metrics["seconds"].median()),
       "auc": {
-        name: classification.one_vs_rest_auc(**np.load(self._scores(name)))
+        name: classification.one_vs_rest_auc(**files.read_npz(self._scores(name)))
         for name in ("initial", "reached", "final")
         if self._scores(name).exists()
       },

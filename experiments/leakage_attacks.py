@@ -21,12 +21,6 @@ _STEPS = ("steps", "evaluations")
 _STANDARDISED = ("mean", "std")
 """Keywords that are no settings: images are sought as they are."""
 
-_MIXTURES = ("cocktail_party", "feature_inversion")
-"""Attacks that need a unit of the first fully connected layer for each image."""
-
-_ANY_END = (*_MIXTURES, "robbing_the_fed")
-"""Attacks that look at other layers than the last one."""
-
 
 def _function(config: LeakageConfig) -> Callable[..., leakage.Reconstruct]:
   return pkgutil.resolve_name(f"tff_attacks.leakage.{ATTACKS[config.attack].function}")
@@ -94,26 +88,27 @@ def build(
     ValueError: If the attack has no such settings, or cannot work on such images.
   """
   keywords = settings(config)
-  attack = _function(config)
+  attack, facts = _function(config), ATTACKS[config.attack]
+  parameters = inspect.signature(attack).parameters
   model, count = model_fn(), config.images or known_images(config)
   classes = model.output_shape[-1]
-  if config.attack not in _ANY_END:
+  if facts.last_layer:
     keras_state.last_layer(model)
   if config.labels == "yin" and count > classes:
     raise ValueError(f"labels: yin takes each of the {classes} classes once, give images={classes}")
   if config.labels != "own":
-    if "infer_labels" not in inspect.signature(attack).parameters:
+    if "infer_labels" not in parameters:
       raise ValueError(f"labels: {config.attack} has its own way, leave it out")
     keywords["infer_labels"] = labels.METHODS[config.labels]
-  if config.attack == "ggl":
+  if "generator" in parameters:
     keywords["generator"] = generator
-  if config.attack == "grnn":
+  if "generator_fn" in parameters:
     keywords["generator_fn"] = functools.partial(
       grnn_networks.generator, model.input_shape[1:], classes
     )
-    keywords["generator_fn"]()
+    keywords["generator_fn"]()  # Refuses sizes that it cannot make.
   reconstruct = attack(model_fn, **keywords)
-  if config.attack in _MIXTURES:
+  if facts.mixtures:
     dense = feature_inversion.first_dense(model)
     most = min(dense.units, dense.input_shape[-1])
     if most < count:

@@ -23,25 +23,34 @@ class Attack(NamedTuple):
     model: On which global model.
     quick: Settings with which it ends within minutes, in place of the published ones.
     one_image: Whether it looks for a single image.
+    one_batch: Whether, as published, it takes the update for the gradient of one batch.
+    last_layer: Whether it looks at the last layer, which must then be fully connected.
+    mixtures: Whether it needs a unit of the first fully connected layer for each image.
+    any_scale: Whether it knows neither brightness nor contrast of an image, nor its sign.
   """
 
   function: str
   model: str
   quick: dict[str, Any]
   one_image: bool = False
+  one_batch: bool = False
+  last_layer: bool = True
+  mixtures: bool = False
+  any_scale: bool = False
 
 
 ATTACKS = {
-  "dlg": Attack("gradient_matching:dlg", "lenet", {"steps": 600}),
+  "dlg": Attack("gradient_matching:dlg", "lenet", {"steps": 600}, one_batch=True),
   "idlg": Attack("gradient_matching:idlg", "lenet", {"steps": 600}, one_image=True),
   "inverting_gradients": Attack(
     "gradient_matching:inverting_gradients", "cnn", {"steps": 600, "total_variation": 1e-3}
   ),
   "dlf": Attack("dlf:dlf", "dlf_cnn", {}),
   "ggl": Attack("ggl:ggl", "cnn", {"evaluations": 2500}, one_image=True),
-  "grnn": Attack("grnn:grnn", "lenet", {"steps": 1500}),
+  "grnn": Attack("grnn:grnn", "lenet", {"steps": 1500}, one_batch=True),
   "cocktail_party": Attack(
-    "cocktail_party:cocktail_party", "mlp", {"steps": 2000, "learning_rate": 0.01}
+    "cocktail_party:cocktail_party", "mlp", {"steps": 2000, "learning_rate": 0.01},
+    one_batch=True, last_layer=False, mixtures=True, any_scale=True,
   ),
   "feature_inversion": Attack(
     "feature_inversion:feature_inversion",
@@ -50,8 +59,9 @@ ATTACKS = {
       "steps": 2000, "learning_rate": 0.01, "decorrelation": 0.1, "one_sign": 1.0,
       "inversion_steps": 600,
     },
+    one_batch=True, last_layer=False, mixtures=True,
   ),
-  "robbing_the_fed": Attack("robbing:robbing_the_fed", "resnet18", {}),
+  "robbing_the_fed": Attack("robbing:robbing_the_fed", "resnet18", {}, last_layer=False),
 }  # fmt: skip
 LABELS = ("idlg", "yin", "zsaa", "dimitrov", "irlg", "rlu")
 

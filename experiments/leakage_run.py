@@ -9,7 +9,7 @@ import numpy as np
 import tqdm
 
 from experiments import federated_run, leakage_attacks, leakage_generator, leakage_setup
-from experiments.leakage_config import LeakageConfig
+from experiments.leakage_config import ATTACKS, LeakageConfig
 from experiments.leakage_setup import Setup, prepare  # noqa: F401 (as `program.federated` asks.)
 from experiments.runtime_options import Runtime
 from tff_attacks import keras_state
@@ -125,11 +125,12 @@ class Observer:
       observation = leakage.as_one_gradient(observation, config.images)
     if config.labels == "given":
       observation = observation._replace(labels=data.labels)
+    any_scale = ATTACKS[config.attack].any_scale
     seed = int(np.random.SeedSequence([config.seed, victim]).generate_state(1)[0])
     start = time.monotonic()
     try:
       with tqdm.tqdm(total=leakage_attacks.search_steps(config), unit="step") as bar:
-        watch = _watch(bar, data.images, interrupted, config.max_minutes)
+        watch = _watch(bar, data.images, interrupted, config.max_minutes, any_scale)
         found = setup.attack(observation, seed, watch)
     except _TooLongError as error:
       self._results.release("scores", {"not_run": str(error)}, victim)
@@ -138,12 +139,12 @@ class Observer:
       self._results.release("scores", {"failed": str(error)}, victim)
       return
     seconds = time.monotonic() - start
-    compared = metrics.compare(found.images, data, setup.dataset.test, seed, found.any_scale)
+    compared = metrics.compare(found.images, data, setup.dataset.test, seed, any_scale)
     self._results.write_arrays(
       f"victim_{victim}",
       found=compared.matching.images,
       true=data.images[compared.matching.order],
-      any_scale=np.array(found.any_scale),
+      any_scale=np.array(any_scale),
       losses=found.losses,
     )
     plots.reconstructions(self._results.folder, victim)
@@ -208,7 +209,11 @@ def _row(
 
 
 def _watch(
-  bar: tqdm.tqdm, true: np.ndarray, interrupted: Sequence[int], max_minutes: float | None
+  bar: tqdm.tqdm,
+  true: np.ndarray,
+  interrupted: Sequence[int],
+  max_minutes: float | None,
+  any_scale: bool = False,
 ) -> Callable[[int, float, Callable], None]:
   """Shows the loss and, now and then, the PSNR; ends the search when the user asks for it.
 
@@ -224,7 +229,7 @@ def _watch(
     bar.update(step - bar.n)
     now = time.monotonic()
     if now - looked > _SECONDS:
-      order, found = metrics.match(images(), true)
+      order, found = metrics.match(images(), true, any_scale)
       psnr = metrics.psnr_of_each(found, true[order]).mean()
       bar.set_postfix(loss=f"{loss:.3g}", psnr=f"{psnr:.1f} dB")
       searched += now - looked if looks else 0

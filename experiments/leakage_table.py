@@ -52,9 +52,6 @@ OTHER_MODEL = {
 }
 """The cocktail party attack has none: it needs a fully connected first layer."""
 
-ONE_BATCH = ("dlg", "grnn", "cocktail_party", "feature_inversion")
-"""Attacks that, as published, take the update for the gradient of one batch."""
-
 GRADIENT = ("one_image", "one_batch")
 SETTINGS = (
   *GRADIENT,
@@ -178,7 +175,7 @@ def _federation(config, attack, setting, partition) -> dict[str, Any]:
     "batch_size": 50 if setting in ("batch_50", "epochs_5") else config.batch_size,
     "local_epochs": 5 if setting == "epochs_5" else 1,
   }
-  if attack in ONE_BATCH:
+  if ATTACKS[attack].one_batch:
     options["images"] = min(options["batch_size"], config.samples[few])
   if setting == "other_data":
     options["dataset"] = config.other_dataset

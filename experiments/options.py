@@ -35,6 +35,8 @@ def option(
   choices: Sequence[str] | None = None,
   at_least: float | None = None,
   above: float | None = None,
+  at_most: float | None = None,
+  below: float | None = None,
 ) -> Any:
   """A dataclass field with its help text and limits, which hold for each element of a list.
 
@@ -44,11 +46,14 @@ def option(
     choices: Allowed values.
     at_least: Lowest allowed value.
     above: Every value must be above this one.
+    at_most: Highest allowed value.
+    below: Every value must be below this one.
 
   Returns:
     The field.
   """
-  metadata = {"text": text, "choices": choices, "at_least": at_least, "above": above}
+  limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+  metadata = {"text": text, "choices": choices, **limits}
   if isinstance(default, list):
     return dataclasses.field(default_factory=default.copy, metadata=metadata)
   return dataclasses.field(default=default, metadata=metadata)
@@ -83,25 +88,33 @@ def validate(config: Any) -> None:
       raise ConfigError(f"{field.name}: {value!r} is not allowed; allowed: {allowed}")
 
 
-def _within(value, text, choices, at_least, above) -> bool:
+def _within(value, text, choices, at_least, above, at_most, below) -> bool:
   del text
   return (
     not (isinstance(value, float) and not math.isfinite(value))
     and (choices is None or value in choices)
     and (at_least is None or value >= at_least)
     and (above is None or value > above)
+    and (at_most is None or value <= at_most)
+    and (below is None or value < below)
   )
 
 
 def _allowed(field: dataclasses.Field) -> str:
   each = "" if field.default_factory is dataclasses.MISSING else "one or more, each "
-  if field.metadata.get("choices"):
-    return each + ", ".join(field.metadata["choices"])
-  if field.metadata.get("at_least") is not None:
-    return f"{each}{field.metadata['at_least']} or more"
-  if field.metadata.get("above") is not None:
-    return f"{each}above {field.metadata['above']}"
-  return ""
+  limits = field.metadata
+  if limits.get("choices"):
+    return each + ", ".join(limits["choices"])
+  phrases = {
+    "at_least": "{} or more",
+    "above": "above {}",
+    "at_most": "{} or less",
+    "below": "below {}",
+  }
+  said = [
+    phrase.format(limits[name]) for name, phrase in phrases.items() if limits.get(name) is not None
+  ]
+  return each + ", ".join(said) if said else ""
 
 
 def describe(config_class: type, field: dataclasses.Field) -> str:

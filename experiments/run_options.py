@@ -17,7 +17,7 @@ class DataOptions:
   data_dir: str | None = option(
     None, "Folder with <dataset>.npz in Keras layout; null downloads through Keras."
   )
-  seed: int = option(0, "Same config and seed, same result.", at_least=0)
+  seed: int = option(0, "Same config and seed, same result.", at_least=0, below=2**32)
   test_images: int = option(
     0, "Test images to evaluate on, the first ones of the test set; 0 is all.", at_least=0
   )
@@ -53,19 +53,8 @@ def check(config: RunOptions) -> None:
   Raises:
     ConfigError: If a value, or a combination, cannot be run.
   """
-  check_data(config)
-  runtime_options.check(config)
-
-
-def check_data(config: DataOptions) -> None:
-  """Checks every option by itself.
-
-  Raises:
-    ConfigError: If a value cannot be run.
-  """
   validate(config)
-  if config.seed >= 2**32:
-    raise ConfigError("seed: must be below 2**32")
+  runtime_options.check(config)
 
 
 def check_classes(config: RunOptions, field: str, labels: Iterable[int]) -> None:

@@ -66,11 +66,13 @@ class SemiTargetedConfig(defence_options.DefenceOptions, run_options.RunOptions)
   # The attack.
   attack: str = option("ada_full", "What compromised clients do.", choices=ATTACKS)
   rounds: int = option(50, "Rounds after convergence.", at_least=1)
-  attacking_frequency: float = option(0.1, "Share of clients that are compromised.", above=0)
+  attacking_frequency: float = option(
+    0.1, "Share of clients that are compromised.", above=0, at_most=1
+  )
   sources: list[int] = option([2], "Source classes.", at_least=0)
   target: int = option(7, "Class that they shall be called; ADA chooses its own.", at_least=0)
   injection_rate: float = option(
-    0.5, "Share of relabelled images in a compromised client's training data.", above=0
+    0.5, "Share of relabelled images in a compromised client's training data.", above=0, at_most=1
   )
   honest_sources: bool = option(
     True,
@@ -115,16 +117,12 @@ def check(config: SemiTargetedConfig) -> None:
   # Without attack, ATA is of the target that is given, too.
   if config.target in config.sources and config.attack not in CHOOSING:
     raise ConfigError(f"target: {config.target} is a source class")
-  if config.attacking_frequency > 1:
-    raise ConfigError("attacking_frequency: must be 1 or less")
   count = config.attacking_frequency * config.num_clients
   if config.attack != "none" and (abs(count - round(count)) > 1e-6 or round(count) < 1):
     raise ConfigError(
       f"attacking_frequency: {config.attacking_frequency} of {config.num_clients} clients is no "
       "whole number above 0"
     )
-  if config.injection_rate > 1:
-    raise ConfigError("injection_rate: must be 1 or less")
   if config.clients_per_round > config.num_clients:
     raise ConfigError(f"clients_per_round: there are {config.num_clients} clients")
   defence_options.check(config, config.clients_per_round)

@@ -49,7 +49,9 @@ class SemiTargetedSweepConfig(LaunchOptions, SemiTargetedConfig):
   targets: list[int] = option(
     [], "Targets of attacks that do not choose their own; none means every other class."
   )
-  frequencies: list[float] = option([0.01, 0.05, 0.1], "Shares of compromised clients.", above=0)
+  frequencies: list[float] = option(
+    [0.01, 0.05, 0.1], "Shares of compromised clients.", above=0, at_most=1
+  )
   aggregators: list[str] = option(["mean"], "Defences.", choices=aggregator_names.NAMES)
 
 

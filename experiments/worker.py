@@ -18,7 +18,7 @@ other hosts through a tunnel (ssh -L)."""
 class WorkerConfig:
   """Options of `python -m experiments.worker`."""
 
-  port: int = option(10_000, "Port; 0 takes a free one.", at_least=0)
+  port: int = option(10_000, "Port; 0 takes a free one.", at_least=0, at_most=65_535)
   host: str = option("127.0.0.1", "Address to listen on.")
   device: str | None = option(
     None, "Where clients run, such as CPU:0 or GPU:0; null leaves it to TensorFlow."
@@ -28,8 +28,6 @@ class WorkerConfig:
 def run(config: WorkerConfig) -> int:
   """Serves until it is interrupted and returns the exit status."""
   validate(config)
-  if config.port > 65_535:
-    raise ConfigError("port: must be below 65536")
 
   from experiments import runtime_options
   from tff_attacks.runtime import service, worker

@@ -64,45 +64,33 @@ class GlobalModel(NamedTuple):
   contract: Contract
 
 
-class Networks(NamedTuple):
-  """A global model and a generator that fit each other and the data.
+class Generator(NamedTuple):
+  """A generator that fits the data.
 
   Attributes:
-    model_fn: Builds the global model.
+    model_fn: Builds it.
     model: One of them.
-    contract: What it offers.
-    generator_fn: Builds the generator.
-    generator: One of them.
     noise_size: Dimension of its noise.
   """
 
   model_fn: Callable[[], tf.keras.Model]
   model: tf.keras.Model
-  contract: Contract
-  generator_fn: Callable[[], tf.keras.Model]
-  generator: tf.keras.Model
   noise_size: int
 
 
-def networks(
-  model: str, generator: str, image_shape: tuple[int, int, int], num_classes: int
-) -> Networks:
-  """Finds, builds and checks a global model and a generator.
+def generator(name: str, image_shape: tuple[int, int, int]) -> Generator:
+  """Finds, builds and checks a generator.
 
   Args:
-    model: Name of the global model, or `package.module:function`.
-    generator: The generator's.
+    name: Its name, or `package.module:function`.
     image_shape: Height, width and channels of the data.
-    num_classes: C.
 
   Raises:
-    ValueError: If one is not found or does not fit.
+    ValueError: If it is not found or does not fit.
   """
-  found = global_model(model, image_shape, num_classes)
-  generator_fn = functools.partial(find("generator", generator, GENERATORS), image_shape)
-  built_generator = build("generator", generator, generator_fn)
-  noise_size = check_generator(built_generator, image_shape)
-  return Networks(*found, generator_fn, built_generator, noise_size)
+  model_fn = functools.partial(find("generator", name, GENERATORS), image_shape)
+  model = build("generator", name, model_fn)
+  return Generator(model_fn, model, check_generator(model, image_shape))
 
 
 def global_model(
@@ -129,7 +117,7 @@ def global_model(
   if wrap:
     model_fn = wrap(model_fn)
   model = build(option, name, model_fn)
-  return GlobalModel(model_fn, model, check_global_model(model, image_shape, num_classes))
+  return GlobalModel(model_fn, model, check_global_model(model, image_shape, num_classes, option))
 
 
 def find(kind: str, name: str, known: dict[str, Callable[..., tf.keras.Model]]):
@@ -173,7 +161,7 @@ def build(kind: str, name: str, model_fn: Callable[[], tf.keras.Model]) -> tf.ke
 
 
 def check_global_model(
-  model: tf.keras.Model, image_shape: tuple[int, int, int], num_classes: int
+  model: tf.keras.Model, image_shape: tuple[int, int, int], num_classes: int, option: str = "model"
 ) -> Contract:
   """Checks that a model can be federated.
 
@@ -181,6 +169,7 @@ def check_global_model(
     model: A built Keras model.
     image_shape: Height, width and channels of the data.
     num_classes: C.
+    option: The option that names it, for messages.
 
   Returns:
     What it offers.
@@ -190,18 +179,18 @@ def check_global_model(
   """
   if tuple(model.input_shape[1:]) != tuple(image_shape):
     raise ValueError(
-      f"model: its input is {list(model.input_shape[1:])}, the images are {list(image_shape)}"
+      f"{option}: its input is {list(model.input_shape[1:])}, the images are {list(image_shape)}"
     )
   outputs = model.output_shape
   if len(outputs) != 2 or outputs[1] not in (num_classes, num_classes + 1):
     raise ValueError(
-      f"model: its output is {list(outputs)}; allowed: [None, {num_classes}] or "
+      f"{option}: its output is {list(outputs)}; allowed: [None, {num_classes}] or "
       f"[None, {num_classes + 1}]"
     )
   probe = np.random.default_rng(0).uniform(-1, 1, [8, *image_shape]).astype(np.float32)
   values = model(probe, training=False).numpy()
   if not np.isfinite(values).all():
-    raise ValueError("model: its output is not finite on images in [-1, 1]")
+    raise ValueError(f"{option}: its output is not finite on images in [-1, 1]")
   probabilities = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)
   return Contract(outputs[1], from_logits=not probabilities)
 

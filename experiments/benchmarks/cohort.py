@@ -31,7 +31,9 @@ class CohortConfig:
   clients_per_round: int = option(100, "Clients drawn for a round.", at_least=1)
   samples_per_client: int = option(40, "Training images of each client.", at_least=1)
   rounds: int = option(5, "Rounds, and as many before the attack.", at_least=1)
-  attacking_frequency: float = option(0.01, "Share of clients that are compromised.", above=0)
+  attacking_frequency: float = option(
+    0.01, "Share of clients that are compromised.", above=0, at_most=1
+  )
   dataset: str = option("mnist", "Data set.", choices=datasets.NAMES)
   data_dir: str | None = option(None, "As in experiments.crpa.")
   test_images: int = option(1000, "As in experiments.crpa.", at_least=0)

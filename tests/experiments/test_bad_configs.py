@@ -55,8 +55,10 @@ def bad_values(field, kind):
     lowest = limits["at_least"] if limits["at_least"] is not None else limits["above"]
     if lowest is not None:
       bad.append(st.integers(max_value=int(lowest) - 1))
-    if limits["above"] is not None:
-      bad.append(st.just(limits["above"]))
+    highest = limits["at_most"] if limits["at_most"] is not None else limits["below"]
+    if highest is not None:
+      bad.append(st.integers(min_value=int(highest) + 1, max_value=2**40))
+    bad += [st.just(limits[name]) for name in ("above", "below") if limits[name] is not None]
   if kind is int:
     bad.append(st.floats(0.1, 99).filter(lambda x: x != int(x)))
   if kind is float and (limits["at_least"] is not None or limits["above"] is not None):

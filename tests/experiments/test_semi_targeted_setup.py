@@ -84,7 +84,10 @@ def test_a_client_gets_its_own_optimizer_back(kept, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"attacking_frequency": 1.5}, "attacking_frequency: must be 1 or less"),
+    (
+      {"attacking_frequency": 1.5},
+      "attacking_frequency: 1.5 is not allowed; allowed: above 0, 1 or less",
+    ),
     ({"attacking_frequency": 0.0}, "attacking_frequency: 0.0 is not allowed"),
     ({"attacking_frequency": 0.2}, "attacking_frequency: 0.2 of 6 clients is no whole number"),
     ({"sources": [10]}, "sources: 10 is not a class of digits; allowed: 0 to 9"),
@@ -92,7 +95,7 @@ def test_a_client_gets_its_own_optimizer_back(kept, tmp_path):
     ({"sources": [2, 2]}, "sources: a class is named twice"),
     ({"attack": "label_flipping", "target": 2}, "target: 2 is a source class"),
     ({"attack": "none", "target": 2}, "target: 2 is a source class"),
-    ({"injection_rate": 1.2}, "injection_rate: must be 1 or less"),
+    ({"injection_rate": 1.2}, "injection_rate: 1.2 is not allowed; allowed: above 0, 1 or less"),
     ({"clients_per_round": 7}, "clients_per_round: there are 6 clients"),
     ({"byzantine": 5}, "byzantine: only 4 clients take part in a round"),
     ({"boost": 2.0}, "boost: only with attack=model_replacement"),

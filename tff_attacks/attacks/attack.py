@@ -33,8 +33,7 @@ class Context(NamedTuple):
   Attributes:
     weights: Global weights.
     round: int32, from 0.
-    accuracy: float32, validation accuracy of the global model after the last round,
-      0 before the first.
+    accuracy: float32, test accuracy of the global model after the last round, 0 before the first.
   """
 
   weights: ModelWeights

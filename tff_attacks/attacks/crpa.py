@@ -55,7 +55,7 @@ class State(NamedTuple):
   """What the adversary keeps between rounds.
 
   Attributes:
-    parameters: As tensors; the learning rates in force are in the optimizers' states.
+    parameters: As tensors; the generator's learning rate in force is in its optimizer's state.
     seed: int32 `[2]`, fixed: the noise and the random labels for poisoning come from it.
     started: bool, whether the attack has begun.
     generator: Weights of the generator, BatchNorm's moving statistics included.

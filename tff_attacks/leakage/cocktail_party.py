@@ -17,6 +17,8 @@ from tff_attacks.leakage.leakage import Reconstruction
 
 _RANK = 1e-5
 """Below this share of the largest standard deviation there is only rounding."""
+_TEMPERATURE = 12.4
+"""Of the similarity between images, see `similarity`; the source's."""
 
 
 def cocktail_party(
@@ -58,13 +60,16 @@ def cocktail_party(
     del seed  # It starts from the whitened mixtures themselves.
     kernel = leakage.mean_gradient(observation)[0]
     count = observation.num_samples
+
+    def images_of(sources):
+      return _scaled(sources).reshape(count, *image_shape)
+
     sources, losses = separate(
-      kernel.T, count, smoothness, decorrelation, 12.4, negentropy, steps, learning_rate, watch,
-      lambda sources: _scaled(sources).reshape(count, *image_shape),
+      kernel.T, count, smoothness, decorrelation, _TEMPERATURE, negentropy, steps, learning_rate,
+      watch, show=images_of,
     )  # fmt: skip
     labels = np.full(count, leakage.UNKNOWN, np.int32)
-    images = _scaled(sources).reshape(count, *image_shape)
-    return Reconstruction(images, labels, losses, any_scale=True)
+    return Reconstruction(images_of(sources), labels, losses)
 
   return reconstruct
 

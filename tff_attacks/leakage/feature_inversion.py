@@ -12,6 +12,9 @@ from tff_attacks import generation, keras_state
 from tff_attacks.leakage import cocktail_party, leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 
+_TEMPERATURE = 7.7
+"""Of the similarity between features, see `cocktail_party.similarity`; the source's."""
+
 
 def feature_inversion(
   model_fn: keras_state.ModelFn,
@@ -40,8 +43,11 @@ def feature_inversion(
     negentropy: See `cocktail_party.separate`.
 
   Returns:
-    The attack. Labels are unknown. It raises a `ValueError` for a model without a fully
-    connected layer behind others, or with fewer units there than the client has images.
+    The attack. Labels are unknown. It raises a `ValueError` for fewer units of the model's first
+    fully connected layer than the client has images.
+
+  Raises:
+    ValueError: If the model has no such layer.
   """
   first_dense(model_fn())
 
@@ -59,8 +65,8 @@ def feature_inversion(
     start = np.random.default_rng(seed).standard_normal([count, *model.input_shape[1:]])
     nothing = np.clip(start, -1, 1).astype(np.float32)  # While there are only features.
     features, losses = cocktail_party.separate(
-      kernel.T, count, prior, decorrelation, 7.7, negentropy, steps, learning_rate, watch,
-      lambda _: nothing,
+      kernel.T, count, prior, decorrelation, _TEMPERATURE, negentropy, steps, learning_rate, watch,
+      show=lambda _: nothing,
     )  # fmt: skip
     features_of = tf.keras.Model(model.inputs, dense.input)
     wanted = tf.math.l2_normalize(tf.abs(features), axis=1)
@@ -91,7 +97,7 @@ def first_dense(model: tf.keras.Model) -> tf.keras.layers.Dense:
   """
   found = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.Dense)]
   if not found:
-    raise ValueError("model: feature inversion needs a fully connected layer behind others")
+    raise ValueError("model: feature inversion needs a fully connected layer")
   return found[0]
 
 

@@ -107,6 +107,10 @@ def inverting_gradients(
     mean: What is sought is (image - mean) / std: noise to start from, steps and smoothness are of
       that size. A number, or float32 `[channels]`; the source takes those of the training set.
     std: The same.
+
+  Returns:
+    The attack. It raises a `ValueError` for a client whose update is not finite, or whose labels
+    cannot be inferred.
   """
   distance = mean_cosine_distance if alike else cosine_distance
 

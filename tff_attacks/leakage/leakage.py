@@ -51,13 +51,11 @@ class Reconstruction(NamedTuple):
     images: float32 `[n, height, width, channels]` in [-1, 1], if the attack was not told otherwise.
     labels: int32 `[n]`; `UNKNOWN` where the attack does not look for them.
     losses: float32 `[steps]`, of the attack's own objective.
-    any_scale: Whether the attack knows neither brightness nor contrast of an image, nor its sign.
   """
 
   images: np.ndarray
   labels: np.ndarray
   losses: np.ndarray
-  any_scale: bool = False
 
 
 Reconstruct = Callable[..., Reconstruction]

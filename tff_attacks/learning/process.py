@@ -35,7 +35,7 @@ class ServerState(NamedTuple):
     weights: Global weights; the non-trainable ones are averaged like the others.
     aggregator: State of the aggregation process.
     round: int32, the number of rounds that are over.
-    accuracy: float32, validation accuracy of `weights`, written by the driver.
+    accuracy: float32, test accuracy of `weights`, written by the driver.
   """
 
   weights: ModelWeights

@@ -72,7 +72,7 @@ def test_refusals():
     )
 
   data = pictures(0, 2, 16)
-  with pytest.raises(ValueError, match="needs a fully connected layer behind others"):
+  with pytest.raises(ValueError, match="needs a fully connected layer"):
     feature_inversion.feature_inversion(convolutional)
   few = functools.partial(models.cnn, (16, 16, 3), CLASSES)
   observation = observe(few, data, 0)._replace(num_samples=600)
