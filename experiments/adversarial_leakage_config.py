@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from experiments import data, run_options
+from experiments import run_options
 from experiments.options import ConfigError, option, validate
-from tff_attacks.data import datasets
 
 SUMMARY = """\
 A model is trained; the gradient of a test image, stacked to a batch of copies of itself, is \
@@ -22,7 +21,7 @@ CALLS = {"misclassified": "wrongly", "correct": "rightly"}
 
 
 @dataclasses.dataclass
-class AdversarialLeakageConfig(run_options.DataOptions):
+class AdversarialLeakageConfig(run_options.FolderOptions):
   """Options of `python -m experiments.adversarial_leakage`."""
 
   preset: str = option(
@@ -31,11 +30,6 @@ class AdversarialLeakageConfig(run_options.DataOptions):
     "digits, paper is the published setting.",
     choices=("quick", "paper"),
   )
-  dataset: str = option(
-    "digits", "Data set; image_folder has a subfolder of data_dir for each class.",
-    choices=(*datasets.NAMES, data.FOLDER),
-  )  # fmt: skip
-  image_size: int = option(64, "Height and width of the images of image_folder.", at_least=8)
   # The target, and other models.
   model: str = option("resnet8", "The target: a name or package.module:function.")
   transfer: list[str] = option(

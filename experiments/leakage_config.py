@@ -3,9 +3,8 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from experiments import data, run_options
+from experiments import run_options
 from experiments.options import ConfigError, option
-from tff_attacks.data import datasets
 
 SUMMARY = """\
 Plays a curious server: it sees one gradient of a client, or the update that a client sends in a \
@@ -67,7 +66,7 @@ LABELS = ("idlg", "yin", "zsaa", "dimitrov", "irlg", "rlu")
 
 
 @dataclasses.dataclass
-class LeakageConfig(run_options.RunOptions):
+class LeakageConfig(run_options.FolderOptions, run_options.RunOptions):
   """Options of `python -m experiments.leakage`."""
 
   preset: str = option(
@@ -76,11 +75,6 @@ class LeakageConfig(run_options.RunOptions):
     "digits, paper is the published federation, and the settings of each attack's source.",
     choices=("quick", "paper"),
   )
-  dataset: str = option(
-    "digits", "Data set; image_folder has a subfolder of data_dir for each class.",
-    choices=(*datasets.NAMES, data.FOLDER),
-  )  # fmt: skip
-  image_size: int = option(64, "Height and width of the images of image_folder.", at_least=8)
   # What the server sees.
   mode: str = option(
     "gradient",

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.tables import markdown
+from tff_attacks.metrics import reconstruction
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "leakage.csv"
 _DMGAN = (
@@ -80,8 +81,9 @@ def describe_dmgan(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     *markdown(head, rows),
     "",
     "Means over seeds, after the last round. Succeeded: runs whose images an independent "
-    "classifier recognises (40% or more) and whose mean correlates with that of the class by 0.2 "
-    "or more, and by more than with any other; from round: the first one after which that was so, "
+    f"classifier recognises ({reconstruction.RECOGNISED:.0%} or more) and whose mean correlates "
+    f"with that of the class by {reconstruction.CORRELATED:g} or more, and by more than with any "
+    "other; from round: the first one after which that was so, "
     "the median of the runs in which it ever was; in rounds: after how many it was so. Identified: "
     "share of images that are nearer to the client's image they were matched with than to any "
     "other of the class. A guess is the better one of a random image of the class and the mean "

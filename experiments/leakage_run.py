@@ -174,9 +174,9 @@ class Observer:
       f"mean image {summary['mean_psnr']:.1f}), SSIM {summary['ssim']:.2f} "
       f"({summary['guess_ssim']:.2f}, {summary['mean_ssim']:.2f}); "
       f"{summary['reconstructed']:g} of {summary['images']:g} were found, "
-      f"{summary['copies'] / summary['reconstructed']:.0%} of them copies above 25 dB and "
-      f"{summary['identified']:.0%} nearer to their image than to any other of its "
-      f"class{labels_right}."
+      f"{summary['copies'] / summary['reconstructed']:.0%} of them copies above "
+      f"{metrics.COPY_DB} dB and {summary['identified']:.0%} nearer to their image than to any "
+      f"other of its class{labels_right}."
     )
 
 

@@ -66,7 +66,8 @@ def prepare(config: LeakageConfig) -> Setup:
   wrap = None
   if config.imprint_bins:
     thresholds = robbing.thresholds(config.imprint_bins, auxiliary)
-    wrap = functools.partial(imprint.imprint, thresholds=thresholds, weights=config.imprint_weights)
+    small = config.imprint_weights == "small"
+    wrap = functools.partial(imprint.imprint, thresholds=thresholds, small=small)
   model_fn, _, contract = registry.global_model(
     name, dataset.image_shape, dataset.num_classes, wrap=wrap
   )

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments import runtime_options
+from experiments import data, runtime_options
 from experiments.options import ConfigError, option, validate
 from tff_attacks.data import datasets
 
@@ -28,6 +28,17 @@ class DataOptions:
     None,
     "Results folder of an unfinished run to go on with; only where it runs may be given beside it.",
   )
+
+
+@dataclasses.dataclass
+class FolderOptions(DataOptions):
+  """Of what takes a user's own images, too."""
+
+  dataset: str = option(
+    "digits", "Data set; image_folder has a subfolder of data_dir for each class.",
+    choices=(*datasets.NAMES, data.FOLDER),
+  )  # fmt: skip
+  image_size: int = option(64, "Height and width of the images of image_folder.", at_least=8)
 
 
 @dataclasses.dataclass

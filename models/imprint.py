@@ -5,12 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-WEIGHTS = ("published", "small")
 _GAIN = 1e-3
 
 
 def imprint(
-  model_fn: Callable[[], tf.keras.Model], thresholds: np.ndarray, weights: str = "published"
+  model_fn: Callable[[], tf.keras.Model], thresholds: np.ndarray, small: bool = False
 ) -> Callable[[], tf.keras.Model]:
   """Puts an imprint block before a model.
 
@@ -22,24 +21,22 @@ def imprint(
   Args:
     model_fn: Builds the model.
     thresholds: Brightness `[bins]`, rising.
-    weights: `published`: all weights of the second layer are 1,000, and the first one is as much
-      smaller, as in the source's code. A step of training changes such a block beyond use, if it
-      does not diverge: of an update only the first batch is seen, without later ones in between.
-      `small`: the second layer has one row of random numbers of Glorot's variance for all units,
-      and learns as other layers do: of an update all batches are seen, mixed.
+    small: If not, all weights of the second layer are 1,000, and the first one is as much smaller,
+      as in the source's code. A step of training changes such a block beyond use, if it does not
+      diverge: of an update only the first batch is seen, without later ones in between. If so,
+      the second layer has one row of random numbers of Glorot's variance for all units, and learns
+      as other layers do: of an update all batches are seen, mixed.
 
   Returns:
     Builds the model with the block before it.
 
   Raises:
-    ValueError: If the thresholds do not rise, or the weights are unknown.
+    ValueError: If the thresholds do not rise.
   """
   if (np.diff(thresholds) <= 0).any():
     raise ValueError("thresholds: must rise; are there more bins than images to set them by?")
 
-  if weights not in WEIGHTS:
-    raise ValueError(f"weights: {weights!r} is not allowed; allowed: {', '.join(WEIGHTS)}")
-  gain = _GAIN if weights == "published" else 1
+  gain = 1 if small else _GAIN
   constant = tf.keras.initializers.Constant
 
   def build():
@@ -54,7 +51,7 @@ def imprint(
       kernel_initializer=constant(gain / size),
       bias_initializer=constant(-gain * np.asarray(thresholds)),
     )(layers.Flatten()(inputs))
-    rows = constant(1 / gain) if weights == "published" else _equal_rows
+    rows = _equal_rows if small else constant(1 / gain)
     images = layers.Dense(size, kernel_initializer=rows)(active)
     images = layers.Reshape(image_shape)(images)
     for layer in _parts(model):

@@ -14,6 +14,9 @@ from scipy.spatial import distance
 
 from tff_attacks.data.datasets import Images
 
+COPY_DB = 25
+"""PSNR above which an image is a copy."""
+
 
 class Scores(NamedTuple):
   """Means over the matched pairs.
@@ -21,8 +24,8 @@ class Scores(NamedTuple):
   Attributes:
     mse: Mean squared error of pixels in [0, 1].
     psnr: Peak signal-to-noise ratio in dB, of pixels in [0, 1], an image counting 100 at most;
-      10 is no likeness, 25 a good copy.
-    copied: Share above 25 dB.
+      10 is no likeness.
+    copied: Share above `COPY_DB`.
     ssim: Structural similarity, at most 1.
     correlation: Of pixels, which counts neither brightness nor contrast; 0 where either image is
       flat.
@@ -129,7 +132,7 @@ def score(found: np.ndarray, matched: Images, candidates: Images) -> Scores:
   return Scores(
     mse=float(((pixels - true) ** 2).mean()),
     psnr=float(psnr.mean()),
-    copied=float((psnr > 25).mean()),
+    copied=float((psnr > COPY_DB).mean()),
     ssim=float(ssim.mean()),
     correlation=float(_correlations(pixels, true).mean()),
     identified=float(np.mean(list(_identified(found, matched, candidates)))),

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial import distance
 
-_RECOGNISED = 0.4
-_CORRELATED = 0.2
-"""Five standard deviations of that of noise, of 28x28 pixels."""
+RECOGNISED = 0.4
+"""Least share that is called G for G to be reconstructed, see `succeeded`."""
+CORRELATED = 0.2
+"""And least correlation: five standard deviations of that of noise, of 28x28 pixels."""
 
 
 class Quality(NamedTuple):
@@ -49,8 +50,8 @@ def succeeded(recognised: Any, correlation: Any, other_correlation: Any) -> Any:
   Returns:
     bool, or an array of them; False where they are not numbers.
   """
-  alike = (correlation >= _CORRELATED) & (correlation > other_correlation)
-  return (recognised >= _RECOGNISED) & alike
+  alike = (correlation >= CORRELATED) & (correlation > other_correlation)
+  return (recognised >= RECOGNISED) & alike
 
 
 def quality(
