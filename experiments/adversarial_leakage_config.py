@@ -3,7 +3,7 @@
 import dataclasses
 
 from experiments import run_options
-from experiments.options import ConfigError, option, validate
+from experiments.options import ConfigError, option
 
 SUMMARY = """\
 A model is trained; the gradient of a test image, stacked to a batch of copies of itself, is \
@@ -82,7 +82,7 @@ def check(config: AdversarialLeakageConfig) -> None:
   Raises:
     ConfigError: If a value cannot be run.
   """
-  validate(config)
+  run_options.check_data(config)
   for name in ("stacks", "total_variations", "tensors"):
     values = getattr(config, name)
     if len(set(values)) < len(values):

@@ -15,7 +15,7 @@ from typing import Any
 from experiments import program, runtime_options
 from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
-from experiments.sweep import FAILURE
+from experiments.sweep import FAILURE, LOST
 from tff_attacks import files
 from tff_attacks.runtime import worker
 from tff_attacks.runtime.lost import WorkerLostError
@@ -64,13 +64,11 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
   ):
     try:
       stack.enter_context(program.locked(folder))
-    except ConfigError as error:
-      print(error)
-      return None
-    try:
       return _go_on(folder, options_of, script)
-    except WorkerLostError:
-      traceback.print_exc()
+    except program.InUseError as error:
+      print(error)
+    except WorkerLostError as error:
+      print(f"{LOST}{error}")
       raise
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -95,6 +93,6 @@ def _runtime(*options) -> runtime_options.Runtime:
   try:
     return _FOREVER.enter_context(runtime_options.start(RuntimeOptions(*options)))
   except ConfigError as error:
-    if isinstance(error.__cause__, ConnectionError):  # The sweep has had its workers before.
+    if isinstance(error.__cause__, ConnectionError | WorkerLostError):
       raise WorkerLostError(str(error)) from error
     raise

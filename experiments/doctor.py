@@ -112,6 +112,15 @@ def _devices(config: DoctorConfig) -> Iterator[Finding]:
 
 
 def _runtime(config: DoctorConfig) -> Iterator[Finding]:
+  """Each worker by itself: a run goes on without one that is missing."""
+  name = f"runtime={config.runtime}"
+  if config.runtime != "workers":
+    yield _computed(config, name)
+  for address in config.workers:
+    yield _computed(dataclasses.replace(config, workers=[address]), f"{name}, {address}")
+
+
+def _computed(config: DoctorConfig, name: str) -> Finding:
   """Multiplies matrices in a TFF computation and asks what was computed where."""
   import numpy as np
   import tensorflow as tf
@@ -127,7 +136,6 @@ def _runtime(config: DoctorConfig) -> Iterator[Finding]:
   def total(values):
     return tff.federated_sum(tff.federated_map(multiply, values))
 
-  name = f"runtime={config.runtime}"
   worker.remove_stock_context()
   try:
     with runtime_options.start(config) as runtime:
@@ -135,18 +143,16 @@ def _runtime(config: DoctorConfig) -> Iterator[Finding]:
       value = float(total([np.float32(1), np.float32(2)]))
       used = _peak(runtime.device) - used
   except (ConfigError, RuntimeError, tf.errors.OpError) as error:
-    yield Finding(f"{name}: {error}", "See README, Where it runs.")
-    return
+    return Finding(f"{name}: {error}", "See README, Where it runs.")
   expected = 3.0 * _SIZE**2
   if value != expected:
-    yield Finding(f"{name}: computed {value:g}, not {expected:g}", "Results cannot be trusted.")
-  elif "GPU" in runtime.device and not used:
-    yield Finding(
+    return Finding(f"{name}: computed {value:g}, not {expected:g}", "Results cannot be trusted.")
+  if "GPU" in runtime.device and not used:
+    return Finding(
       f"{name}: {runtime.device} was asked for, and its memory stayed as it was",
       "The computation ran elsewhere; please report it with this output.",
     )
-  else:
-    yield Finding(f"{name}: a federated sum of two clients ran on {runtime.device}")
+  return Finding(f"{name}: a federated sum of two clients ran on {runtime.device}")
 
 
 def _peak(device: str) -> int:

@@ -50,6 +50,9 @@ def run(
 ) -> int:
   """Runs the rounds that are still to do and returns the exit status.
 
+  It is that of an interrupted program, too, if that happened in the last round: so that a sweep
+  begins no other run.
+
   Args:
     name: Of the script.
     config: With `rounds`, `checkpoint_every` and `runtime`.

@@ -31,6 +31,8 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     summary: A row a run, see `leakage_table.row`.
     agreement: Whether it is said if the paper found the same.
   """
+  from tff_attacks.metrics import leakage  # With TensorFlow, which takes seconds.
+
   rows = [
     _cell(attack, model, setting, partition, runs, agreement)
     for (attack, model, setting, partition), runs in _grouped(summary)
@@ -51,7 +53,8 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "of the class and the mean image, matched and scored in the same way. Identified: share of "
     "those found that are nearer to their own image than to any other of its class, among the "
     "client's and the test images. Copied: share of all images there are that were found with more "
-    "than 25 dB, but for clients whose update cannot be used. Labels right: of those found; a "
+    f"than {leakage.COPY_DB} dB, but for clients whose update cannot be used. Labels right: of "
+    "those found; a "
     "guess has equally many of each class, and where few are found almost any are right."
     + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
   ]

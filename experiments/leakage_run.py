@@ -213,7 +213,7 @@ def _watch(
   true: np.ndarray,
   interrupted: Sequence[int],
   max_minutes: float | None,
-  any_scale: bool = False,
+  any_scale: bool,
 ) -> Callable[[int, float, Callable], None]:
   """Shows the loss and, now and then, the PSNR; ends the search when the user asks for it.
 

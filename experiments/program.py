@@ -283,12 +283,17 @@ def open_results(config: Any, name: str, resuming: bool) -> Iterator[Any]:
     yield results
 
 
+class InUseError(options.ConfigError):
+  """Another process works in a results folder."""
+
+
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
   """Keeps other processes from working in a results folder.
 
   Raises:
-    ConfigError: If one does, or the folder cannot be written.
+    InUseError: If one does.
+    ConfigError: If the folder cannot be written.
   """
   try:
     file = (folder / ".lock").open("w")
@@ -298,7 +303,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      raise options.ConfigError(f"resume: another process works in {folder}") from None
+      raise InUseError(f"resume: another process works in {folder}") from None
     except OSError as error:  # Some network file systems have no locks.
       logging.warning("%s cannot be locked (%s): start no second process there.", folder, error)
     yield
@@ -317,8 +322,6 @@ def federated(config: Any, name: str) -> int:
   resuming = config.resume is not None
   if resuming:
     config = read_config(name, type(config), config.resume)
-  elif config.dataset == "digits" and config.data_dir is not None:
-    raise options.ConfigError("data_dir: digits are embedded, give another dataset=, too")
   importlib.import_module(f"experiments.{name}_config").check(config)
   check_results(config, resuming)
 

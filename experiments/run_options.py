@@ -64,8 +64,19 @@ def check(config: RunOptions) -> None:
   Raises:
     ConfigError: If a value, or a combination, cannot be run.
   """
-  validate(config)
+  check_data(config)
   runtime_options.check(config)
+
+
+def check_data(config: DataOptions) -> None:
+  """Checks every option by itself, and those of the data together.
+
+  Raises:
+    ConfigError: If a value, or a combination, cannot be run.
+  """
+  validate(config)
+  if config.dataset == "digits" and config.data_dir is not None:
+    raise ConfigError("data_dir: digits are embedded, give another dataset=, too")
 
 
 def check_classes(config: RunOptions, field: str, labels: Iterable[int]) -> None:

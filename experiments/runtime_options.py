@@ -71,16 +71,20 @@ def start(config: RuntimeOptions) -> Iterator[Runtime]:
   """Runs TFF computations as the options say, as long as the `with` block lasts.
 
   Raises:
-    ConfigError: If there is no such device, or a worker cannot be reached.
+    ConfigError: If there is no such device, or no worker can be reached.
   """
   import tensorflow as tf
 
   from tff_attacks.runtime import in_process, worker, workers
+  from tff_attacks.runtime.lost import WorkerLostError
 
   prepare_gpus()  # With runtime=worker, too: evaluation takes place here.
   with contextlib.ExitStack() as stack:
     if config.runtime == "worker":
-      process = stack.enter_context(worker.worker())
+      try:
+        process = stack.enter_context(worker.worker())
+      except WorkerLostError as error:
+        raise ConfigError(f"runtime: {error}") from error
       yield Runtime(lambda structure: structure, [os.getpid(), process.pid], "CPU")
       return
     try:

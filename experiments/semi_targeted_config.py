@@ -87,7 +87,10 @@ class SemiTargetedConfig(defence_options.DefenceOptions, run_options.RunOptions)
     "mean", "How the server combines updates.", choices=aggregator_names.NAMES
   )
   noise_multiplier: float = option(
-    0.0, "Of dp and adaptive_dp: standard deviation of the sum's noise, over the norm.", at_least=0
+    0.0,
+    "Of dp: standard deviation of the sum's noise, over norm_bound; of adaptive_dp: of that and of "
+    "the estimate of the norm together.",
+    at_least=0,
   )
 
 

@@ -34,6 +34,9 @@ from tff_attacks.runtime.parent import die_with_parent
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the reason in a line, and the traceback."""
 
+LOST = "Nothing to run on: "
+"""How the last line of a run's log begins if its TFF workers are lost."""
+
 
 @dataclasses.dataclass
 class LaunchOptions:
@@ -315,17 +318,30 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
   rows = []
   for one in runs:
     if not _is_finished(folder, one.name):
-      path = _run_folder(folder, one.name) / FAILURE
-      reason = f"its process, or its TFF worker, ended, see log.txt in {folder} and {path.parent}"
-      if one.after and not _is_finished(folder, one.after):
-        reason = f"{one.after}, from which it starts, is not complete"
-      if path.exists():
-        reason = path.read_text().partition("\n")[0]
-      rows.append({"run": one.name, "reason": reason})
+      rows.append({"run": one.name, "reason": _reason(folder, one)})
   failures = pd.DataFrame(rows, columns=["run", "reason"])
   with files.atomic_write(folder / "failures.csv") as path:
     failures.to_csv(path, index=False)
   return failures
+
+
+def _reason(folder: pathlib.Path, one: Run) -> str:
+  """Why a run is not finished."""
+  own = _run_folder(folder, one.name)
+  if (own / FAILURE).exists():
+    return (own / FAILURE).read_text().partition("\n")[0]
+  if one.after and not _is_finished(folder, one.after):
+    return f"{one.after}, from which it starts, is not complete"
+  try:
+    with program.locked(own):
+      pass
+  except ConfigError as error:
+    return str(error)
+  log = own / "log.txt"
+  last = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
+  if last and last[0].startswith(LOST):
+    return last[0]
+  return f"its process ended, see log.txt in {folder} and {own}"
 
 
 def read(option: str, experiment: str, folder: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import runpy
 import signal
@@ -24,12 +25,16 @@ def run(name, *arguments, **options):
 def run_here(name, *arguments, cwd=None):
   """The same in this process, which has imported TensorFlow already."""
   out, errors, status = io.StringIO(), io.StringIO(), 0
+  logged = logging.StreamHandler(errors)  # As by default, which pytest's own handlers prevent.
   with (
+    contextlib.ExitStack() as stack,
     mock.patch.object(sys, "argv", command(name, *arguments)[2:]),
     contextlib.chdir(cwd or os.getcwd()),
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(errors),
   ):
+    logging.getLogger().addHandler(logged)
+    stack.callback(logging.getLogger().removeHandler, logged)
     try:
       runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
     except SystemExit as ended:
@@ -71,7 +76,6 @@ def started(name, *arguments, **options):
 
 _ORIGINAL = """
 import time
-from unittest import mock
 
 import dataloader
 import mlflow

@@ -73,7 +73,7 @@ def parameters(**changes) -> crpa.Parameters:
 
 
 def attack(optimizer=None, **changes):
-  """Attacks that differ in their parameters share their functions, and so their traces."""
+  """Attacks that differ in their parameters share their functions."""
   return _attack(optimizer)._replace(parameters=parameters(**changes))
 
 
@@ -88,11 +88,6 @@ def _attack(optimizer):
     LOSS_FN,
     BATCH_SIZE,
   )
-
-
-@functools.cache
-def _workspace(build, model_fn):
-  return build(keras_state.build(model_fn))
 
 
 def poison(
@@ -113,7 +108,7 @@ def poison(
     tf.constant(round_number),
     tf.constant(accuracy, tf.float32),
   )
-  workspace = _workspace(attack.build, model_fn)
+  workspace = attack.build(keras_state.build(model_fn))
   state = attack.initialize(attack.parameters, 5) if state is None else state
   data = Images(*map(tf.convert_to_tensor, data))
   return attack.poison_data(workspace, state, context, data, tf.constant([seed, 4]))

@@ -83,6 +83,20 @@ def test_workers_that_do_not_answer_are_nobodys_failure(three, monkeypatch):
   assert "no TFF worker answers" in (folder / "runs" / "a" / "log.txt").read_text()
 
 
+def test_after_an_interrupt_no_other_run_begins(three, monkeypatch):
+  folder, _, _ = three
+  script = sys.modules["experiments.fake_run"]
+  run = script.run
+
+  def interrupted(config, setup, runtime, results):
+    run(config, setup, runtime, results)
+    return program.INTERRUPTED
+
+  monkeypatch.setattr(script, "run", interrupted)
+  chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a"]
+
+
 def test_a_lost_worker_is_nobodys_failure(three):
   """What is left is begun anew, with a new worker."""
   folder, errors, runtimes = three

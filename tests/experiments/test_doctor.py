@@ -51,6 +51,14 @@ def test_a_runtime_that_cannot_run_is_a_problem(tmp_path, option, message, monke
   assert f"{len(problems)} problem" in result.stdout
 
 
+def test_each_worker_is_tried_by_itself(monkeypatch):
+  monkeypatch.setattr(workers, "workers", functools.partial(workers.workers, wait_seconds=0.5))
+  addresses = ["localhost:1", "localhost:2"]
+  found = findings(doctor._runtime, runtime="workers", workers=addresses)
+  assert [address in one.text for one, address in zip(found, addresses, strict=True)] == [True] * 2
+  assert all(one.advice for one in found)
+
+
 def test_bad_input_is_refused():
   result = run("runtime=workers")
   assert result.returncode == 2

@@ -375,7 +375,7 @@ def test_a_search_is_given_up_for_its_speed_of_late(phases, given_up, monkeypatc
   seconds = [length for steps, length in phases for _ in range(steps)]
   image = np.zeros([1, 8, 8, 1], np.float32)
   with tqdm.tqdm(total=len(seconds), disable=True) as bar:
-    watch = leakage_run._watch(bar, image, [], max_minutes=20)
+    watch = leakage_run._watch(bar, image, [], max_minutes=20, any_scale=False)
     expected = pytest.raises(leakage_run._TooLongError, match="it would take 3")
     with expected if given_up else contextlib.nullcontext():
       for step, length in enumerate(seconds, 1):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import pandas as pd
 import psutil
@@ -291,6 +292,27 @@ def test_jobs_are_what_the_launcher_takes_for_them(launcher, settings, tmp_path)
   given = [part for part in parts if part.startswith("hydra.launcher.")]
   expected = [f"hydra.launcher.{setting}" for setting in ("timeout_min=9", *settings)]
   assert sorted(given) == sorted(expected)
+
+
+def test_launches_go_on_as_long_as_they_add_rounds(tmp_path, monkeypatch):
+  rows = [1, 2, 2, 3, 3, 3]  # Of the only run, after each launch: two in a row add nothing.
+  launches = iter(rows)
+
+  def launch(config, folder, runs, row, chunks):
+    path = folder / "runs" / "one"
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "metrics.csv").write_text("round\n" + "0\n" * next(launches))
+
+  monkeypatch.setattr(sweep, "_launch", launch)
+  monkeypatch.setattr(sweep, "_prepare", lambda *arguments: None)
+  one = sweep.Run("one", "none", types.SimpleNamespace(rounds=9, seed=0))
+  sweep._run_all(None, "crpa", tmp_path, [one], None)
+  assert not list(launches)
+  assert sweep._reason(tmp_path, one).startswith("its process ended")
+  with program.locked(tmp_path / "runs" / "one"):
+    assert "another process works in" in sweep._reason(tmp_path, one)
+  (tmp_path / "runs" / "one" / "log.txt").write_text(f"begun\n{sweep.LOST}no worker answers\n")
+  assert sweep._reason(tmp_path, one) == "Nothing to run on: no worker answers"
 
 
 def test_a_sweep_in_use_is_refused(finished):

@@ -78,8 +78,8 @@ class Assumptions(NamedTuple):
     byzantine: How many of them may be malicious.
     norm_bound: Norm above which an update is dropped or clipped, or from which an adaptive norm
       starts; the radius of centred clipping.
-    noise_multiplier: Of `dp` and `adaptive_dp`: standard deviation of the noise over the norm
-      bound.
+    noise_multiplier: Of `dp`: standard deviation of the noise over the norm bound; of
+      `adaptive_dp`: see `clients.adaptive_clipping`.
   """
 
   clients_per_round: int
@@ -129,8 +129,9 @@ def build_aggregator(
     name: One of `aggregator_names.NAMES`.
     server: What it assumes, and that an update whose norm is not finite is refused: a rule does
       not see it, elsewhere it is zero: without weight if samples count, with a full share (and
-      a vote on the norm that `adaptive_norm_clipping` follows) if clients do. If not given, it
-      assumes nothing, which the means and medians can do; the means then refuse nothing.
+      a vote on the norm that `adaptive_norm_clipping` and `adaptive_dp` follow) if clients do. If
+      not given, it assumes nothing, which the means and medians can do; the means then refuse
+      nothing.
 
   Raises:
     ValueError: If the name is unknown, if it needs what the server does not say, or if the

@@ -10,7 +10,13 @@ from PIL import Image
 from tff_attacks import files
 
 _GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
-_HATCHES = ("", "//", "..", "xx", "\\\\")  # One fewer: 30 bars before two look alike.
+_HATCHES = (
+  "",
+  "//",
+  "..",
+  "xx",
+  "\\\\",
+)  # One fewer than the greys: 30 bars before two look alike.
 
 
 def save(figure, folder: pathlib.Path, name: str) -> None:

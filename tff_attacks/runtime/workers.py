@@ -31,7 +31,8 @@ from tff_attacks.runtime.lost import WorkerLostError
 from tff_attacks.runtime.values import Value
 
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-_MOST_FUNCTIONS = 64
+_MAX_FUNCTIONS = 64
+"""That a worker keeps for a connection."""
 
 
 @contextlib.contextmanager
@@ -61,12 +62,13 @@ def workers(
     raise ValueError("workers: at least one address, and one client at once, are needed")
   with contextlib.ExitStack() as stack:
     channels = {address: stack.enter_context(open_channel(address)) for address in addresses}
+    # A channel connects once it is asked for: all at the same time.
+    ready = {address: grpc.channel_ready_future(channel) for address, channel in channels.items()}
     deadline = time.monotonic() + wait_seconds
     connections = []
     for address, channel in channels.items():
       try:
-        left = max(deadline - time.monotonic(), 0.01)  # Of one that is there already.
-        grpc.channel_ready_future(channel).result(left)
+        ready[address].result(max(deadline - time.monotonic(), 0))
         connections += [_Connection(address, channel) for _ in range(clients_at_once)]
       except (grpc.FutureTimeoutError, grpc.RpcError):
         logging.warning("No TFF worker answers at %s.", address)
@@ -101,7 +103,7 @@ class _Connection:
     type_signature = function.block.type_signature
     key = id(function.block)
     if key not in self._functions:
-      if len(self._functions) == _MOST_FUNCTIONS:
+      if len(self._functions) == _MAX_FUNCTIONS:
         self._functions.popitem(last=False)  # The worker forgets it, too.
       # The block is kept, too, so that its id stays its own.
       remote = self._run(self._executor.create_value(function.block.proto, type_signature))

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from tff_attacks import files
 from tff_attacks.simulation import results as results_lib
 
 
@@ -35,6 +36,23 @@ def test_rows_of_later_rounds_are_replaced_on_resume(tmp_path):
   table = pd.read_csv(tmp_path / "metrics.csv", float_precision="round_trip")
   assert table["round"].tolist() == [0, 1, 2]
   assert table["loss"].tolist() == [0.0, 0.1, 9.0]
+
+
+@pytest.mark.parametrize(
+  "left", [None, "", "round,loss\n0,1.0\n1,2.0", "round,loss\n0,1.0\n2,2.0\n"]
+)
+def test_a_table_that_lacks_rounds_of_the_checkpoint(left, tmp_path):
+  results = results_lib.create(tmp_path, "")
+  for round_number in range(3):
+    results.release("metrics", {"loss": 0.1}, round_number)
+  for rounds in range(4):
+    results.check("metrics", rounds)
+  (tmp_path / "metrics.csv").unlink()
+  if left is not None:
+    (tmp_path / "metrics.csv").write_text(left)
+  results.check("metrics", 0)
+  with pytest.raises(files.UnreadableError, match=r"metrics\.csv"):
+    results.check("metrics", 2)
 
 
 def test_metrics_are_tensorboard_events_too(tmp_path):
