@@ -54,9 +54,8 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "those found that are nearer to their own image than to any other of its class, among the "
     "client's and the test images. Copied: share of all images there are that were found with more "
     f"than {leakage.COPY_DB} dB, but for clients whose update cannot be used. Labels right: of "
-    "those found; a "
-    "guess has equally many of each class, and where few are found almost any are right."
-    + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
+    "those found; a guess has equally many of each class, and where few are found almost any are "
+    "right." + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
   ]
 
 
