@@ -158,7 +158,8 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
 def _tell(axis, text: str, x: float, y: float) -> None:
   """Says how many diverged: below the mean of the others, or at the bottom if there is none."""
   if np.isnan(y):
-    axis.annotate(text, (x, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=7)
+    at = ("data", "axes fraction")
+    axis.annotate(text, (x, 0.02), xycoords=at, ha="center", va="bottom", rotation=90, fontsize=7)
   else:
     axis.annotate(
       text, (x, y), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=7
