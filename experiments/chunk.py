@@ -68,7 +68,7 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
     except program.InUseError as error:
       print(error)
     except WorkerLostError as error:
-      print(f"{LOST}{error}")
+      print(f"{LOST}{str(error).partition(chr(10))[0]}")
       raise
     except Exception as error:
       reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
