@@ -1,6 +1,7 @@
 """Turns a CRPA configuration into a federation under attack."""
 
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -259,6 +260,8 @@ def distribute(
     split = partition.as_original(split, config.poison)
   if config.size_sigma:
     split = split._replace(table=partition.unequal(split.table, config.size_sigma, rng))
+  if missing := np.flatnonzero(split.table.sum(axis=0) == 0).tolist():
+    logging.warning("No client holds class %s; its test images count all the same.", missing)
   if config.free_rider:
     split.table[split.adversaries] = 0
   for field in ("reconstruct", "poison"):

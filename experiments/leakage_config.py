@@ -18,7 +18,9 @@ class Attack(NamedTuple):
   """An attack, and how it is usually run.
 
   Attributes:
-    function: Where it is in `tff_attacks.leakage`; not imported here, as TensorFlow takes seconds.
+    function: Where in `tff_attacks.leakage` it is built, by (model_fn, **settings): a setting is
+      what has a number or a bool as its default; `infer_labels`, `generator` and `generator_fn`
+      are handed in. Not imported here, as TensorFlow takes seconds.
     model: On which global model.
     quick: Settings with which it ends within minutes, in place of the published ones.
     one_image: Whether it looks for a single image.

@@ -87,7 +87,8 @@ class Run(NamedTuple):
 
 
 Row = Callable[[Run, pathlib.Path, pathlib.Path | None], dict[str, Any]]
-"""(finished run, its folder, that of its control or None) -> its row of `summary.csv`."""
+"""(finished run, its folder, that of its control or None) -> its row of `summary.csv`, which has
+`attack` and what the figures group by."""
 
 
 def run(

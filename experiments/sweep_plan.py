@@ -6,7 +6,7 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -131,18 +131,6 @@ def _depends_on_pair(config: CRPAConfig) -> bool:
   return drawn or config.adversary == "original" or config.free_rider
 
 
-def run(config: SweepConfig, name: str, plan, report) -> int:
-  """Runs a sweep of CRPA, see `sweep.run`; its report stands beside the published values."""
-
-  def compared(config, folder):
-    from experiments import published  # SciPy and Matplotlib take seconds.
-
-    report(config, folder)
-    published.write(folder)
-
-  return sweep.run(config, name, "crpa", plan, row, compared)
-
-
 def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[str, Any]:
   """A finished run in `summary.csv`, see `sweep.run`."""
   config = one.config
@@ -196,3 +184,21 @@ def _average_attack_accuracy(folder: pathlib.Path, reconstruct: int, poison: int
 def _confusion_matrices(folder: pathlib.Path) -> np.ndarray:
   """Of a finished run; all pairs may share one without attack."""
   return classification.read_confusion_matrices(folder / "confusion.csv")
+
+
+def run(
+  config: SweepConfig,
+  name: str,
+  plan: Callable[[Any], list[Run]],
+  report: Callable[[Any, pathlib.Path], None],
+  row: sweep.Row = row,
+) -> int:
+  """Runs a sweep of CRPA, see `sweep.run`; its report stands beside the published values."""
+
+  def compared(config, folder):
+    from experiments import published  # SciPy and Matplotlib take seconds.
+
+    report(config, folder)
+    published.write(folder)
+
+  return sweep.run(config, name, "crpa", plan, row, compared)

@@ -14,7 +14,7 @@ from tests import programs
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-ATTACK, MODEL = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ATTACK, MODEL, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_attack(tmp_path):

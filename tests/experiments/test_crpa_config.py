@@ -293,6 +293,13 @@ def test_the_images_follow_the_seed_where_the_table_does_not():
   assert drawn[0] != drawn[1]
 
 
+def test_a_class_that_nobody_holds_is_told(caplog):
+  distribute()
+  assert not caplog.text
+  distribute(num_clients=9, poison=8)
+  assert "No client holds class [9]" in caplog.text
+
+
 def test_a_free_rider_has_no_data():
   split, data = distribute(free_rider=True)
   sizes = [images.labels.size for images in data]

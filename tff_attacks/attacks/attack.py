@@ -44,8 +44,13 @@ class Context(NamedTuple):
 class ClientAttack(NamedTuple):
   """A client-side attack.
 
+  In `poison_data` and `poison_update`, which are traced once, everything is a tensor (so take
+  images with `tf.gather`); `seed` is int32 `[2]`, for stateless ops. The state keeps its types. A
+  client knows its own data and what the server sends, no other client's update.
+
   Attributes:
-    parameters: Default parameters.
+    parameters: An example, for the types; a client has those that it is made with, and is honest
+      without any.
     build: (global model) -> workspace. Creates every variable that the attack needs,
       once per trace. The global model's variables may be used and overwritten.
     initialize: (parameters, seed) -> state. Called eagerly for each adversary. The

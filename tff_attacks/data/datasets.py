@@ -67,8 +67,16 @@ class Dataset(NamedTuple):
     return height, width, channels
 
 
-class _Source(NamedTuple):
-  """Where a dataset's arrays come from and the shape they must have."""
+class Source(NamedTuple):
+  """Where a dataset's arrays come from and the shape they must have.
+
+  Attributes:
+    file: `<file>.npz` in a `data_dir`.
+    downloaded: What Keras calls it in its cache.
+    image_shape: Of its uint8 arrays, without a channel if they are grey.
+    num_classes: C.
+    grey_size: Height and width to which colour images are made grey; None leaves them.
+  """
 
   file: str
   downloaded: str
@@ -77,16 +85,16 @@ class _Source(NamedTuple):
   grey_size: int | None = None
 
 
-_SOURCES = {
-  "mnist": _Source("mnist", "mnist.npz", (28, 28), 10),
-  "fashion_mnist": _Source("fashion_mnist", "fashion-mnist", (28, 28), 10),
-  "cifar10": _Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10),
-  "cifar10_grey28": _Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10, grey_size=28),
-  "cifar100": _Source("cifar100", "cifar-100-python", (32, 32, 3), 100),
+SOURCES = {
+  "mnist": Source("mnist", "mnist.npz", (28, 28), 10),
+  "fashion_mnist": Source("fashion_mnist", "fashion-mnist", (28, 28), 10),
+  "cifar10": Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10),
+  "cifar10_grey28": Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10, grey_size=28),
+  "cifar100": Source("cifar100", "cifar-100-python", (32, 32, 3), 100),
 }
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
-NUM_CLASSES = {"digits": 10} | {name: source.num_classes for name, source in _SOURCES.items()}
+NUM_CLASSES = {"digits": 10} | {name: source.num_classes for name, source in SOURCES.items()}
 """Number of classes, C, of each dataset."""
 
 NAMES = tuple(NUM_CLASSES)
@@ -112,7 +120,7 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     raise ValueError(f"dataset: unknown {name!r}; allowed: {', '.join(NAMES)}")
   if name == "digits":
     return _digits()
-  source = _SOURCES[name]
+  source = SOURCES[name]
   arrays = _read(source, data_dir)
   train, test = (
     to_images(arrays[f"x_{split}"], arrays[f"y_{split}"], source.grey_size)
@@ -125,7 +133,7 @@ def location(name: str, data_dir: str | None = None) -> pathlib.Path | None:
   """Where `load` looks for a dataset, or where Keras keeps what it downloads; None if embedded."""
   if name == "digits":
     return None
-  source = _SOURCES[name]
+  source = SOURCES[name]
   if data_dir is None:
     return pathlib.Path("~/.keras/datasets").expanduser() / source.downloaded
   return pathlib.Path(data_dir) / f"{source.file}.npz"
@@ -147,7 +155,7 @@ def _digits() -> Dataset:
   return Dataset(to_images(x_train, y_train), to_images(x_test, y_test), 10)
 
 
-def _read(source: _Source, data_dir: str | None) -> dict[str, np.ndarray]:
+def _read(source: Source, data_dir: str | None) -> dict[str, np.ndarray]:
   if data_dir is None:
     return _download(source)
   path = pathlib.Path(data_dir) / f"{source.file}.npz"
@@ -169,7 +177,7 @@ def _read(source: _Source, data_dir: str | None) -> dict[str, np.ndarray]:
   return arrays
 
 
-def _check(source: _Source, arrays: dict[str, np.ndarray], path: pathlib.Path) -> None:
+def _check(source: Source, arrays: dict[str, np.ndarray], path: pathlib.Path) -> None:
   for split in ("train", "test"):
     images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
     if images.dtype != np.uint8 or images.shape[1:] != source.image_shape:
@@ -190,7 +198,7 @@ def _check(source: _Source, arrays: dict[str, np.ndarray], path: pathlib.Path) -
       )
 
 
-def _download(source: _Source) -> dict[str, np.ndarray]:
+def _download(source: Source) -> dict[str, np.ndarray]:
   import tensorflow as tf
 
   try:

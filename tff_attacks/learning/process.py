@@ -194,7 +194,7 @@ def build_federation(
     slot = tf.nest.map_structure(lambda s: np.zeros([0, *s.shape], s.dtype.as_numpy_dtype), spec)
     if adversary:
       attack_state = attack.initialize(parameters, int(client_seed[0]))
-      slot = tf.nest.map_structure(lambda t: np.asarray(t)[np.newaxis], attack_state)
+      slot = tf.nest.map_structure(_of_type, spec, attack_state)
     state = ClientState(
       seed=client_seed.view(np.int32),
       adversary=np.bool_(adversary),
@@ -309,6 +309,15 @@ def _take(slot):
 
 def _put(state):
   return tf.nest.map_structure(lambda t: t[tf.newaxis], state)
+
+
+def _of_type(spec: tf.TensorSpec, value: Any) -> np.ndarray:
+  """A value of an attack's state, as the process was built for.
+
+  Raises:
+    TypeError: If it is of another kind, such as a fraction where there was a whole number.
+  """
+  return np.asarray(value).astype(spec.dtype.as_numpy_dtype, casting="same_kind")[np.newaxis]
 
 
 def _specs(structure):

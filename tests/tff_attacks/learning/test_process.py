@@ -73,6 +73,14 @@ def test_type_signatures():
   assert signature.result[2].placement is tff.SERVER
 
 
+def test_parameters_of_another_kind_are_refused_at_once():
+  federation = build(tiny.attack())
+  whole = federation.initial_client(0, 1, tiny.parameters(total_variation=1))
+  assert whole.attack.parameters.total_variation.dtype == np.float32
+  with pytest.raises(TypeError, match=r"float32.*int32"):
+    federation.initial_client(0, 1, tiny.parameters(label=1.5))
+
+
 @pytest.mark.usefixtures("tff_runtime")
 class TestRounds:
   def test_equals_tffs_own_federated_averaging(self):
