@@ -207,4 +207,7 @@ def check_generator(model: tf.keras.Model, image_shape: tuple[int, int, int]) ->
     raise ValueError(
       f"generator: it makes {list(model.output_shape[1:])}, the images are {list(image_shape)}"
     )
+  noise = 10 * np.random.default_rng(0).normal(size=[8, model.input_shape[1]])
+  if not (np.abs(model(noise.astype(np.float32), training=False)) <= 1).all():
+    raise ValueError("generator: it makes images outside of [-1, 1], let it end with tanh")
   return model.input_shape[1]

@@ -50,6 +50,10 @@ def test_refuses_models_that_do_not_fit():
     registry.check_global_model(model, tiny.IMAGE_SHAPE, 10)
   with pytest.raises(ValueError, match="it makes"):
     registry.check_generator(tiny.generator(), (28, 28, 1))
+  bright = tf.keras.layers.Rescaling(1.0, offset=1.0)
+  linear = tf.keras.Sequential([tf.keras.layers.Input([tiny.NOISE_SIZE]), tiny.generator(), bright])
+  with pytest.raises(ValueError, match=r"generator: it makes images outside of \[-1, 1\]"):
+    registry.check_generator(linear, tiny.IMAGE_SHAPE)
 
 
 def test_judge_is_trained_reproducibly():
