@@ -1,6 +1,6 @@
 """Adversarial images out of a leaked gradient: what a model calls the pictures inverted from it."""
 
-from experiments import program
+from experiments import program, results_folder
 from experiments.adversarial_leakage_config import SUMMARY, AdversarialLeakageConfig, check
 
 _GROWING = ("images",)
@@ -14,14 +14,14 @@ def run(config: AdversarialLeakageConfig) -> int:
       "adversarial_leakage", AdversarialLeakageConfig, resume, (), _GROWING
     )
   check(config)
-  program.check_results(config, resume is not None)
+  results_folder.check(config, resume is not None)
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.
   from experiments import adversarial_leakage_run, adversarial_leakage_setup, runtime_options
 
   runtime_options.prepare_gpus()
   setup = adversarial_leakage_setup.prepare(config)
-  with program.open_results(config, "adversarial_leakage", resume is not None) as results:
+  with results_folder.opened(config, "adversarial_leakage", resume is not None) as results:
     if resume is not None:
       program.keep_grown(config, _GROWING)
     return adversarial_leakage_run.run(config, setup, results)

@@ -12,7 +12,7 @@ import pathlib
 import traceback
 from typing import Any
 
-from experiments import program, runtime_options
+from experiments import program, results_folder, runtime_options
 from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE, LOST
@@ -63,17 +63,21 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
     contextlib.ExitStack() as stack,
   ):
     try:
-      stack.enter_context(program.locked(folder))
+      stack.enter_context(results_folder.locked(folder))
       return _go_on(folder, options_of, script)
-    except program.InUseError as error:
+    except results_folder.InUseError as error:
       print(error)
     except WorkerLostError as error:
-      print(f"{LOST}{str(error).partition(chr(10))[0]}")
+      print(LOST + _first_line(error))
       raise
     except Exception as error:
-      reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+      reason = f"{type(error).__name__}: {_first_line(error)}"
       files.write_text(folder / FAILURE, f"{reason}\n{traceback.format_exc()}")
   return None
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).partition("\n")[0]
 
 
 def _go_on(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:

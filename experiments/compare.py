@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments import original_crpa, program
+from experiments import original_crpa, program, results_folder
 from experiments.options import ConfigError, option, validate
 from tff_attacks import files
 
@@ -54,7 +54,7 @@ def run(config: CompareConfig) -> int:
       sweeps[name] = published.read(name, getattr(config, name))
   if config.original:
     beside_original.check(config)
-  with program.open_results(config, "compare", resume is not None) as results:
+  with results_folder.opened(config, "compare", resume is not None) as results:
     lines = ["# Comparison with the CRPA study", ""]
     if sweeps:
       lines += published.compare(**sweeps)

@@ -34,6 +34,11 @@ def load(
   return dataset._replace(test=first(dataset.test, test_images))
 
 
+def folder(dataset: str, data_dir: str | None) -> str | None:
+  """The `data_dir` of one of several runs, some of which may be on the digits, which have none."""
+  return None if dataset == "digits" else data_dir
+
+
 def first(test: datasets.Images, count: int) -> datasets.Images:
   """So many of the test images; 0 means all.
 

@@ -70,7 +70,7 @@ def _options(config: DmganConfig, setting: str, seed: int) -> CRPAConfig:
   images = config.images_per_class * datasets.NUM_CLASSES[dataset] / num_clients
   own: dict[str, Any] = {
     "dataset": dataset,
-    "data_dir": None if dataset == "digits" else config.data_dir,  # Digits are embedded.
+    "data_dir": data.folder(dataset, config.data_dir),
     "num_clients": num_clients,
     "generated_label": "extra",
     "generator_steps": max(round(config.generator_epochs * images / config.batch_size), 1),

@@ -134,8 +134,7 @@ def plan(config: LeakageTableConfig) -> list[Run]:
         options = shared(config, LeakageConfig) | {"attack": attack, "seed": seed} | changes
         if config.steps is not None:
           options["steps"] = config.steps
-        if options["dataset"] == "digits":
-          options["data_dir"] = None  # They are embedded.
+        options["data_dir"] = data.folder(options["dataset"], config.data_dir)
         after = ""
         if attack == "ggl" and options["generator_steps"]:
           after = trained.get(options["dataset"], "")

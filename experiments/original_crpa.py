@@ -12,7 +12,7 @@ import sys
 import time
 import types
 
-from experiments import program
+from experiments import program, results_folder
 from experiments.crpa_config import CRPAConfig, check
 from experiments.options import ConfigError, bad_input, option, shared, validate
 from tff_attacks.data import datasets
@@ -65,7 +65,7 @@ def run(config: OriginalConfig) -> int:
   with bad_input():
     dataset = datasets.load(config.dataset, config.data_dir)
     split, clients = crpa_setup.distribute(ours, dataset)
-  results = program.create_results(config, "original")
+  results = results_folder.create(config, "original")
   sys.modules["mlflow"] = _logger(results)
   sys.modules["dataloader"] = _loader(dataset, clients)
   tf.keras.utils.set_random_seed(config.seed)

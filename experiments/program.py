@@ -2,20 +2,17 @@
 
 import contextlib
 import dataclasses
-import datetime
 import difflib
 import errno
-import fcntl
 import importlib
 import json
-import logging
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import hydra
@@ -27,15 +24,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import options, runtime_options
+from experiments import options, results_folder, runtime_options
 from tff_attacks import files
 from tff_attacks.runtime.lost import WorkerLostError
 from tff_attacks.runtime.parent import die_with_parent
 
 _CONF = pathlib.Path(__file__).parent / "conf"
-
-EXPERIMENT = "experiment.txt"
-"""In a results folder: what made it."""
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -124,7 +118,7 @@ def read_config(
     ConfigError: If the folder holds none or another experiment's, other options were given, too,
       or one was lowered.
   """
-  made = pathlib.Path(folder) / EXPERIMENT
+  made = pathlib.Path(folder) / results_folder.EXPERIMENT
   # A config that was copied to be run anew stands alone.
   if made.is_file() and (found := made.read_text()) != name:
     raise options.ConfigError(f"resume: {folder} is of experiments.{found}, not {name}")
@@ -228,87 +222,6 @@ def call(script: str, options: dict[str, Any], **keywords: Any) -> None:
   subprocess.run(command(script, options), check=True, preexec_fn=die_with_parent, **keywords)
 
 
-def create_results(config: Any, name: str) -> Any:
-  """Makes the results folder that `config.output_dir` names, or a new one under `results/`.
-
-  Raises:
-    ConfigError: If it cannot be written, or holds files already.
-  """
-  from tff_attacks.simulation import results as results_lib
-
-  stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-  try:
-    config.output_dir = config.output_dir or str(files.new_folder(f"results/{name}/{stamp}"))
-    results = results_lib.create(config.output_dir, OmegaConf.to_yaml(config))
-    files.write_text(results.folder / EXPERIMENT, name)
-    return results
-  except OSError as error:
-    if error.errno == errno.ENOSPC:
-      raise
-    raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
-
-
-def check_results(config: Any, resuming: bool) -> None:
-  """Refuses at once what `open_results` would refuse after all that is prepared before it.
-
-  Raises:
-    ConfigError: If another process works in the folder, or a new one holds files already.
-  """
-  if resuming:
-    with locked(pathlib.Path(config.output_dir)):
-      return
-  if config.output_dir is None:
-    return
-  try:
-    files.check_new(config.output_dir)
-  except OSError as error:
-    raise options.ConfigError(f"output_dir: {error}; give a new folder") from error
-
-
-@contextlib.contextmanager
-def open_results(config: Any, name: str, resuming: bool) -> Iterator[Any]:
-  """The results folder to go on with, or a new one, which no other process works in meanwhile.
-
-  Raises:
-    ConfigError: If one does, or see `create_results`.
-  """
-  from tff_attacks.simulation import results as results_lib
-
-  results = results_lib.Results(config.output_dir) if resuming else create_results(config, name)
-  with locked(results.folder):
-    # The folder held a config alone, to be run anew, or it was not yet complete.
-    results.images.mkdir(exist_ok=True)
-    if not (results.folder / EXPERIMENT).exists():
-      files.write_text(results.folder / EXPERIMENT, name)
-    yield results
-
-
-class InUseError(options.ConfigError):
-  """Another process works in a results folder."""
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes from working in a results folder.
-
-  Raises:
-    InUseError: If one does.
-    ConfigError: If the folder cannot be written.
-  """
-  try:
-    file = (folder / ".lock").open("w")
-  except OSError as error:
-    raise options.ConfigError(f"resume: {folder} cannot be written: {error}") from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise InUseError(f"resume: another process works in {folder}") from None
-    except OSError as error:  # Some network file systems have no locks.
-      logging.warning("%s cannot be locked (%s): start no second process there.", folder, error)
-    yield
-
-
 def federated(config: Any, name: str) -> int:
   """Runs, or resumes, one run of a federated experiment and returns its exit status.
 
@@ -323,7 +236,7 @@ def federated(config: Any, name: str) -> int:
   if resuming:
     config = read_config(name, type(config), config.resume)
   importlib.import_module(f"experiments.{name}_config").check(config)
-  check_results(config, resuming)
+  results_folder.check(config, resuming)
 
   script = importlib.import_module(f"experiments.{name}_run")
   from tff_attacks.runtime import worker
@@ -331,7 +244,7 @@ def federated(config: Any, name: str) -> int:
   worker.remove_stock_context()
   with runtime_options.start(config) as runtime:
     setup = script.prepare(config)
-    with open_results(config, name, resuming) as results:
+    with results_folder.opened(config, name, resuming) as results:
       return script.run(config, setup, runtime, results)
 
 

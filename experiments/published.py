@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from experiments import claims, program, sweep
+from experiments import claims, results_folder, sweep
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
 from experiments.tables import markdown
@@ -99,7 +99,7 @@ def compare(
 
 def write(folder: pathlib.Path) -> None:
   """Puts a sweep beside the published values in its `published.md`, if there are any."""
-  experiment = (folder / program.EXPERIMENT).read_text()
+  experiment = (folder / results_folder.EXPERIMENT).read_text()
   if experiment not in SWEEPS:
     return
   try:

@@ -13,7 +13,7 @@ import markupsafe
 import pandas as pd
 import yaml
 
-from experiments import program
+from experiments import program, results_folder
 from experiments.options import ConfigError, option
 from tff_attacks import files
 
@@ -68,7 +68,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
   # Whatever stands in a results folder is shown as text, never as HTML.
   environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
   html = environment.get_template("report.html").render(
-    title=_text(folder / program.EXPERIMENT).replace("_", " ") or "results",
+    title=_text(folder / results_folder.EXPERIMENT).replace("_", " ") or "results",
     folder=folder.name,
     in_words=summary.get(_IN_WORDS),
     texts=[_html(path.read_text()) for path in sorted(folder.glob("*.md"))],

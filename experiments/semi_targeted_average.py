@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments import program
+from experiments import program, results_folder
 from experiments.options import ConfigError, option
 
 SUMMARY = """\
@@ -35,7 +35,7 @@ def run(config: AverageConfig) -> int:
   datasets = [summary["dataset"].iloc[0] for summary in summaries]
   if len(set(datasets)) < len(datasets):
     raise ConfigError(f"sweeps: one for each data set, not {', '.join(datasets)}")
-  with program.open_results(config, "semi_targeted_average", resuming=False) as results:
+  with results_folder.opened(config, "semi_targeted_average", resuming=False) as results:
     text = "\n".join(semi_targeted_tables.average(summaries))
     files.write_text(results.folder / "average.md", text)
     print(text)

@@ -25,7 +25,7 @@ import tqdm
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from experiments import data, program, runtime_options
+from experiments import data, program, results_folder, runtime_options
 from experiments import report as html
 from experiments.options import ConfigError, option, validate
 from tff_attacks import files
@@ -131,7 +131,7 @@ def run(
   for one in runs:
     check(one.config)
   data.check(config)
-  with program.open_results(config, name, resuming) as results:
+  with results_folder.opened(config, name, resuming) as results:
     folder = results.folder
     print(f"Results: {folder}")
     if resuming:
@@ -214,7 +214,7 @@ def _prepare(
     if one.after:
       own = dataclasses.replace(own, start_from=str(_run_folder(folder, one.after).resolve()))
     files.write_text(path / "config.yaml", OmegaConf.to_yaml(own))
-    files.write_text(path / program.EXPERIMENT, script)
+    files.write_text(path / results_folder.EXPERIMENT, script)
   chunks = _chunks([one.name for one in unfinished], config)
   path = folder / f"chunks_{len(list(folder.glob('chunks_*.json'))) + 1}.json"
   files.write_text(path, json.dumps({"script": script, "chunks": chunks}, indent=1))
@@ -334,7 +334,7 @@ def _reason(folder: pathlib.Path, one: Run) -> str:
   if one.after and not _is_finished(folder, one.after):
     return f"{one.after}, from which it starts, is not complete"
   try:
-    with program.locked(own):
+    with results_folder.locked(own):
       pass
   except ConfigError as error:
     return str(error)
@@ -354,7 +354,7 @@ def read(option: str, experiment: str, folder: str) -> pd.DataFrame:
   from tff_attacks.plots import study  # Matplotlib takes a second to import.
 
   try:
-    found = (pathlib.Path(folder) / program.EXPERIMENT).read_text()
+    found = (pathlib.Path(folder) / results_folder.EXPERIMENT).read_text()
     summary = study.read(pathlib.Path(folder))
   except (OSError, ValueError) as error:
     raise ConfigError(f"{option}: {folder} holds no sweep with runs: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments import data, program, semi_targeted_config
+from experiments import data, program, results_folder, semi_targeted_config
 from experiments.options import option, shared, validate
 from experiments.semi_targeted_config import SemiTargetedConfig
 from tff_attacks.data import datasets
@@ -50,7 +50,7 @@ def run(config: CohortConfig) -> int:
     one = SemiTargetedConfig(**_options(config, clients))
     semi_targeted_config.check(one)
     data.check(one)
-  results = program.create_results(config, "benchmarks/cohort")
+  results = results_folder.create(config, "benchmarks/cohort")
   rows = []
   for clients in config.num_clients:
     summary = _measure(config, clients)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from experiments import program
+from experiments import program, results_folder
 from experiments.options import ConfigError, option, validate
 from tff_attacks.runtime.parent import die_with_parent
 
@@ -43,7 +43,7 @@ def run(config: EnduranceConfig) -> int:
   validate(config)
   if config.warm_up > config.rounds // 4:
     raise ConfigError(f"warm_up: must be at most a quarter of rounds, {config.rounds}")
-  results = program.create_results(config, "benchmarks/endurance")
+  results = results_folder.create(config, "benchmarks/endurance")
   options = {
     "rounds": config.rounds,
     "images_per_class": config.images_per_class,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments import program
+from experiments import program, results_folder
 from experiments.options import ConfigError, option, validate
 
 SUMMARY = """\
@@ -46,7 +46,7 @@ def run(config: PrivacyConfig) -> int:
   for name in config.implementations:
     if name not in steps.GRADIENTS:
       raise ConfigError(f"implementations: {name!r}; allowed: {', '.join(steps.GRADIENTS)}")
-  results = program.create_results(config, "benchmarks/privacy")
+  results = results_folder.create(config, "benchmarks/privacy")
   arguments = (config.batch_size, config.num_microbatches, config.seed)
   works = {name: steps.build(name, *arguments) for name in config.implementations}
   for work in works.values():

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 
-from experiments import crpa_config, original_crpa, program
+from experiments import crpa_config, original_crpa, program, results_folder
 from experiments.options import option, shared, validate
 from tff_attacks.data import datasets
 
@@ -71,7 +71,7 @@ def run(config: RoundConfig) -> int:
     runtime = stack.enter_context(runtime_options.start(crpa))
     contexts["in_process"] = contenders.current_context()
     setup = crpa_setup.prepare(crpa)
-    results = program.create_results(config, "benchmarks/round")
+    results = results_folder.create(config, "benchmarks/round")
     works = contenders.build(crpa, setup, runtime.place, contexts)
     contenders.warm_up(works, config.warm_up)
     measures = {name: measure.timed(work) for name, work in works.items()}

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments import program
+from experiments import program, results_folder
 from experiments.options import ConfigError, option, validate
 
 SUMMARY = """\
@@ -43,7 +43,7 @@ def run(config: RuntimeConfig) -> int:
     runtimes = cases.in_process_runtimes(config.device, config.client_threads)
   except ValueError as error:
     raise ConfigError(str(error)) from error
-  results = program.create_results(config, "benchmarks/runtime")
+  results = results_folder.create(config, "benchmarks/runtime")
   seconds = {}
   with cases.with_worker(runtimes) as runtimes:
     for name, build in cases.cases(config).items():

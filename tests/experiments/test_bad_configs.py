@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from experiments import options, program
+from experiments import options, program, results_folder
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted(
@@ -151,7 +151,7 @@ def test_two_hundred_bad_configurations(data, classes, monkeypatch, capfd, tmp_p
   script, arguments, name = data.draw(bad_options(classes))
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, "argv", [script, *arguments])
-  monkeypatch.setattr(program, "create_results", lambda *_: pytest.fail("it was accepted"))
+  monkeypatch.setattr(results_folder, "create", lambda *_: pytest.fail("it was accepted"))
   with pytest.raises(SystemExit) as ended:
     runpy.run_module(script, run_name="__main__", alter_sys=True)
   _, errors = capfd.readouterr()

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from experiments import chunk, program
+from experiments import chunk, program, results_folder
 from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE
@@ -62,7 +62,7 @@ def test_a_run_that_fails_does_not_stop_the_others(three):
 
 def test_a_run_that_another_process_has_is_left_to_it(three):
   folder, _, _ = three
-  with program.locked(folder / "runs" / "b"):
+  with results_folder.locked(folder / "runs" / "b"):
     chunk.run(str(folder), "chunks_1.json", 0)
   assert finished(folder) == ["a", "c"]
   assert not list(folder.glob(f"runs/*/{FAILURE}"))

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from experiments import program, sweep
+from experiments import results_folder, sweep
 from experiments.options import ConfigError
 from tests.programs import run, run_here, started, wait_until
 from tff_attacks.privacy import accounting
@@ -309,7 +309,7 @@ def test_launches_go_on_as_long_as_they_add_rounds(tmp_path, monkeypatch):
   sweep._run_all(None, "crpa", tmp_path, [one], None)
   assert not list(launches)
   assert sweep._reason(tmp_path, one).startswith("its process ended")
-  with program.locked(tmp_path / "runs" / "one"):
+  with results_folder.locked(tmp_path / "runs" / "one"):
     assert "another process works in" in sweep._reason(tmp_path, one)
   (tmp_path / "runs" / "one" / "log.txt").write_text(f"begun\n{sweep.LOST}no worker answers\n")
   assert sweep._reason(tmp_path, one) == "Nothing to run on: no worker answers"
@@ -317,7 +317,7 @@ def test_launches_go_on_as_long_as_they_add_rounds(tmp_path, monkeypatch):
 
 def test_a_sweep_in_use_is_refused(finished):
   folder, _ = finished
-  with program.locked(folder):
+  with results_folder.locked(folder):
     result = run_here("combinations", f"resume={folder}")
   assert result.returncode == 2
   assert f"error: resume: another process works in {folder}" in result.stderr
@@ -325,7 +325,7 @@ def test_a_sweep_in_use_is_refused(finished):
 
 def test_a_run_in_use_is_refused(finished):
   folder = finished[0] / "runs" / "crpa-reconstruct0-poison6-seed0"
-  with program.locked(folder):
+  with results_folder.locked(folder):
     result = run_here("crpa", f"resume={folder}")
   assert result.returncode == 2
   assert f"error: resume: another process works in {folder}" in result.stderr
