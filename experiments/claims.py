@@ -62,6 +62,9 @@ def no_pattern(summary: pd.DataFrame, published_aaa: pd.Series) -> list[Claim]:
       claims.append(Claim(text, None, "needs at least 20 pairs"))
       continue
     found, published = (metrics.pattern(v, level) for v in (ours, published_aaa))
+    if pd.isna(found.share):
+      claims.append(Claim(text, None, "AAA is the same for all pairs"))
+      continue
     claims.append(
       Claim(
         text,

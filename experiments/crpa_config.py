@@ -71,8 +71,8 @@ class CRPAConfig(
   attack: str = option(
     "crpa",
     "What the adversary does: crpa; nothing (none); or, as controls, the same poisoning with "
-    "images that no GAN made: uniform noise, real images of another class (other_class: neither G "
-    "nor T, and what it holds least of), or real ones of G (real).",
+    "images that no GAN made, the same at each adversary: uniform noise, real images of another "
+    "class (other_class: neither G nor T, and what they hold least of), or real ones of G (real).",
     choices=("crpa", "none", *INJECTED),
   )
   reconstruct: int = option(4, "Class G, which the adversary reconstructs.", at_least=0)
@@ -105,7 +105,9 @@ class CRPAConfig(
   )
   generator: str = option("crpa", "Generator: crpa or your own package.module:function.")
   generator_steps: int = option(
-    0, "GAN steps in a round; 0 is one pass over its own images.", at_least=0
+    0,
+    "GAN steps in a round, which begins at the first of its own images; 0 is one pass over them.",
+    at_least=0,
   )
   generator_optimizer: str = option(
     "sgd", "Optimizer of the generator (adam with beta_1 0.5).", choices=("adam", "sgd")

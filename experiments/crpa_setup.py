@@ -138,7 +138,7 @@ def _compile(shapes: _Shapes) -> Compiled:
   model = registry.global_model(shapes.model, dataset.image_shape, dataset.num_classes)
   generator = registry.generator(shapes.generator, dataset.image_shape)
   model_fn, contract = model.model_fn, model.contract
-  _check_private(shapes.privacy, model)
+  _check_private(shapes, model)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = _training(shapes, contract.from_logits)
   attack = attack_lib.honest()
@@ -174,12 +174,15 @@ def _compile(shapes: _Shapes) -> Compiled:
   )
 
 
-def _check_private(privacy: str, model: registry.GlobalModel) -> None:
+def _check_private(shapes: _Shapes, model: registry.GlobalModel) -> None:
   """Checks that a model can be trained privately.
 
   Raises:
     ValueError: If it cannot.
   """
+  privacy = shapes.privacy
+  if privacy == "clients" and shapes.noise_multiplier:
+    models.check_noised(model.model)
   try:
     if privacy in ("microbatches", "records"):
       models.check_separable(model.model_fn)
@@ -260,10 +263,10 @@ def distribute(
     split = partition.as_original(split, config.poison)
   if config.size_sigma:
     split = split._replace(table=partition.unequal(split.table, config.size_sigma, rng))
-  if missing := np.flatnonzero(split.table.sum(axis=0) == 0).tolist():
-    logging.warning("No client holds class %s; its test images count all the same.", missing)
   if config.free_rider:
     split.table[split.adversaries] = 0
+  if missing := np.flatnonzero(split.table.sum(axis=0) == 0).tolist():
+    logging.warning("No client holds class %s; its test images count all the same.", missing)
   for field in ("reconstruct", "poison"):
     label = getattr(config, field)
     if not split.table[:, label].any():
@@ -320,10 +323,11 @@ def injection_parameters(
   else:
     label = config.reconstruct
     if config.attack == "other_class":
-      own = split.table[split.adversary]
-      # Stable: of several that it holds least of, the first, on any processor.
+      own = split.table[split.adversaries].sum(axis=0)
+      # Stable: of several that they hold least of, the first, on any processor.
       order = np.argsort(own, kind="stable")
-      label = next(c for c in order if c not in (config.reconstruct, config.poison))
+      excluded = {config.reconstruct, config.poison, *np.flatnonzero(~split.table.any(axis=0))}
+      label = next(c for c in order if c not in excluded)
     candidates = np.flatnonzero(train.labels == label)
     if candidates.size < count:
       raise ValueError(f"poison_images: {count}, but class {label} has {candidates.size} images")

@@ -33,7 +33,7 @@ class InformationStealingConfig(run_options.RunOptions):
   model: str = option(
     "information_stealing", "Global model with C + 1 outputs: a name or package.module:function."
   )
-  rounds: int = option(100, "Rounds.", at_least=1)
+  rounds: int = option(120, "Rounds.", at_least=1)
   samples_per_round: int = option(
     50, "Images that a user trains on in a round, drawn anew in each.", at_least=1
   )
@@ -86,5 +86,9 @@ def check(config: InformationStealingConfig) -> None:
   run_options.check_classes(config, "victim_classes", config.victim_classes)
   if config.victim_classes and config.target not in config.victim_classes:
     raise ConfigError(f"target: the victim does not hold {config.target}; add it to victim_classes")
+  if config.attack != "none" and config.latest_start >= config.rounds:
+    raise ConfigError(
+      f"latest_start: {config.latest_start} is never reached; allowed: 1 to {config.rounds - 1}"
+    )
   if config.samples_per_round > config.generated_images:
     raise ConfigError("generated_images: must be samples_per_round or more")

@@ -135,7 +135,7 @@ class Observer:
     except _TooLongError as error:
       self._results.release("scores", {"not_run": str(error)}, victim)
       return
-    except ValueError as error:  # A client may have diverged.
+    except leakage.UnusableError as error:  # The client may have diverged.
       self._results.release("scores", {"failed": str(error)}, victim)
       return
     seconds = time.monotonic() - start

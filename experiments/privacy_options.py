@@ -22,8 +22,9 @@ class PrivacyOptions:
     1.5, "Largest norm of a record's or microbatch's gradient, or of an update.", above=0
   )
   noise_multiplier: float | None = option(
-    None, "Standard deviation of the noise over l2_norm_clip; 0 clips only.", at_least=0
-  )
+    None, "Standard deviation of the noise over l2_norm_clip; 0 clips only.",
+    at_least=0, at_most=1e4,
+  )  # fmt: skip
   target_epsilon: float | None = option(
     None, "In the place of noise_multiplier: the least noise with this epsilon at the end.", above=0
   )
@@ -174,6 +175,8 @@ def _void(config: Any, mechanism: Any) -> str | None:
     return "gradients or updates are clipped, but get no noise"
   if config.warm_up_epochs:
     return "warm_up_epochs trains on images of the clients' data set without noise"
+  if config.attack in ("real", "other_class"):
+    return f"with attack={config.attack} adversaries inject images that honest clients may hold"
   return None
 
 

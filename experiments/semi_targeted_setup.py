@@ -20,6 +20,7 @@ from tff_attacks.attacks import attack as attack_lib
 from tff_attacks.attacks import distance_aware, label_flipping, scaling
 from tff_attacks.data import datasets, partition
 from tff_attacks.learning import aggregation, local_training, process
+from tff_attacks.privacy import models
 from tff_attacks.simulation import evaluation, loop
 
 CONVERGED = "converged.npz"
@@ -201,6 +202,8 @@ def _compile(shapes: _Shapes) -> Compiled:
   )
   if shapes.attack in semi_targeted_config.CHOOSING:
     distance_aware.build(model)
+  if shapes.noise_multiplier:
+    models.check_noised(model)
   loss_fn = local_training.cross_entropy(contract.from_logits)
   training = local_training.local_training(
     local_training.build_optimizer("adam", shapes.learning_rate),

@@ -192,6 +192,11 @@ def check_global_model(
   if not np.isfinite(values).all():
     raise ValueError(f"{option}: its output is not finite on images in [-1, 1]")
   probabilities = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)
+  if (values >= 0).all() and values.any() and not probabilities:
+    raise ValueError(
+      f"{option}: its output is never negative, yet no row sums to 1; let it end with softmax, or "
+      "without any activation"
+    )
   return Contract(outputs[1], from_logits=not probabilities)
 
 

@@ -109,6 +109,10 @@ def test_refuses_before_anything_is_loaded(changes, message):
       r"privacy: records does not go with this model: layer bn \(BatchNormalization\) mixes",
     ),
     (
+      {"privacy": "clients", "noise_multiplier": 1.0, "model": f"{__name__}:batch_norm"},
+      r"model: layer bn \(BatchNormalization\) has a moving variance",
+    ),
+    (
       {**RECORDS, "model": f"{__name__}:depthwise"},
       r"layer depth \(DepthwiseConv2D\) has no fast gradient norm; privacy=microbatches with",
     ),

@@ -52,6 +52,17 @@ def test_another_class_is_neither_and_least_held(seed):
   assert held[label] == np.delete(held, [4, 9]).min() < held.max()
 
 
+def test_another_class_is_one_that_somebody_trains():
+  """The first adversary holds class 0, the second class 1; without data, nobody does."""
+  assert classes(injected("other_class", num_adversaries=2)[0]) == {2}
+  assert classes(injected("other_class", free_rider=True)[0]) == {1}
+
+
+def test_it_is_said_that_nobody_holds_a_free_riders_class(caplog):
+  crpa_setup.distribute(config(free_rider=True), DIGITS)
+  assert "No client holds class [0]" in caplog.text
+
+
 def test_noise_is_of_no_class():
   images, _ = injected("noise")
   assert classes(images) == {None}

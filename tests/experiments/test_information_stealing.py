@@ -139,6 +139,7 @@ def test_a_victim_of_two_users_holds_its_classes():
     ({"victim_classes": [2], "target": 1}, "target: the victim does not hold 1"),
     ({"start_accuracy": 1.0}, "start_accuracy: 1.0 is not allowed; allowed: 0 or more, below 1"),
     ({"generated_images": 20}, "generated_images: must be samples_per_round or more"),
+    ({"rounds": 3}, "latest_start: 3 is never reached; allowed: 1 to 2"),
     ({"noise": "pink"}, "noise: 'pink' is not allowed; allowed: uniform, normal"),
   ],
 )

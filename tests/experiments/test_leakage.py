@@ -18,6 +18,7 @@ from experiments import leakage_attacks, leakage_run, leakage_setup, program
 from experiments.leakage_config import ATTACKS, LeakageConfig, check
 from experiments.options import ConfigError
 from tests import programs
+from tff_attacks.leakage import leakage
 from tff_attacks.metrics import leakage as metrics
 from tff_attacks.runtime import in_process
 
@@ -358,6 +359,13 @@ def test_a_client_that_diverged_is_reported(tmp_path):
   assert result.returncode == 0, result.stderr
   assert "Failed: update: holds numbers that are not finite" in result.stdout
   assert "psnr" not in json.loads((folder / "summary.json").read_text())
+
+
+def test_an_attack_that_cannot_run_is_no_failure_of_a_client(tmp_path, monkeypatch):
+  monkeypatch.setattr(leakage, "mean_gradient", lambda observation: np.zeros(2) @ np.zeros(3))
+  result = run(*SHORT, f"output_dir={tmp_path / 'run'}")
+  assert result.returncode == 1
+  assert "mismatch in its core dimension" in result.stderr
 
 
 @pytest.mark.parametrize(

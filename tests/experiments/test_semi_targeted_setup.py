@@ -126,6 +126,9 @@ def test_bad_input_is_refused_by_name(changes, message):
      "sources: no compromised client holds class 2"),
     ({"start_from": "/nowhere"}, "start_from: /nowhere/converged.npz cannot be read"),
     ({"model": "none"}, "model: unknown 'none'; allowed: attacking_distance"),
+    ({"model": "tests.experiments.test_crpa_config:batch_norm", "aggregator": "adaptive_dp",
+      "norm_bound": 1.0, "noise_multiplier": 1.0},
+     r"model: layer bn \(BatchNormalization\) has a moving variance"),
   ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_by_name(changes, message):

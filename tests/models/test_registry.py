@@ -48,6 +48,11 @@ def test_refuses_models_that_do_not_fit():
     registry.check_global_model(model, (28, 28, 1), 3)
   with pytest.raises(ValueError, match="its output is"):
     registry.check_global_model(model, tiny.IMAGE_SHAPE, 10)
+  for activation in ("sigmoid", "relu"):
+    last = tf.keras.layers.Activation(activation)
+    bounded = tf.keras.Model(model.inputs, last(model.output))
+    with pytest.raises(ValueError, match="its output is never negative, yet no row sums to 1"):
+      registry.check_global_model(bounded, tiny.IMAGE_SHAPE, 3)
   with pytest.raises(ValueError, match="it makes"):
     registry.check_generator(tiny.generator(), (28, 28, 1))
   bright = tf.keras.layers.Rescaling(1.0, offset=1.0)

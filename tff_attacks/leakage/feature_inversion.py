@@ -95,9 +95,13 @@ def first_dense(model: tf.keras.Model) -> tf.keras.layers.Dense:
   Raises:
     ValueError: If there is none.
   """
-  found = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.Dense)]
+  found = [
+    layer
+    for layer in model.layers
+    if isinstance(layer, tf.keras.layers.Dense) and len(layer.input_shape) == 2
+  ]
   if not found:
-    raise ValueError("model: feature inversion needs a fully connected layer")
+    raise ValueError("model: feature inversion needs a fully connected layer of features")
   return found[0]
 
 

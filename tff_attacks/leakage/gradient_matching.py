@@ -93,7 +93,8 @@ def inverting_gradients(
 
   Args:
     model_fn: Builds the global model.
-    infer_labels: A method of `labels`; None looks for the labels together with the images.
+    infer_labels: A method of `labels`; None is the source's way: `labels.idlg` for one image, of
+      several the labels are looked for together with them.
     steps: Of Adam; as many as in the source's script.
     learning_rate: Of Adam at first, see `search.three_drops`; images are moved by the signs of
       their gradients.
@@ -109,8 +110,8 @@ def inverting_gradients(
     std: The same.
 
   Returns:
-    The attack. It raises a `ValueError` for a client whose update is not finite, or whose labels
-    cannot be inferred.
+    The attack. It raises an `UnusableError` for a client whose update is not finite, or whose
+    labels cannot be inferred.
   """
   distance = mean_cosine_distance if alike else cosine_distance
 
@@ -153,10 +154,11 @@ def inverting_gradients(
     rng = np.random.default_rng(seed)
     start = [rng.standard_normal([count, *model.input_shape[1:]])]
     inferred = np.full(count, leakage.UNKNOWN, np.int32)
-    if infer_labels is None:
+    infer = labels.idlg if infer_labels is None and count == 1 else infer_labels
+    if infer is None:
       start.append(rng.standard_normal([count, classes]))
     else:
-      inferred = labels.in_no_order(infer_labels(model, observation, seed), rng)
+      inferred = labels.in_no_order(infer(model, observation, seed), rng)
     keras_state.assign(model, observation.weights)
     given = tf.nest.map_structure(tf.constant, (target, _weights(target, largest), inferred))
     values, losses = descent(start, steps, given, watch, shown)

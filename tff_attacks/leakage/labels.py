@@ -8,7 +8,8 @@ labels y):
 
     kernel: sum over i of a_i (p_i - y_i)^T / K        bias: sum over i of (p_i - y_i) / K
 
-A client that took several steps is observed through its mean gradient. Source: Privacy attack in
+A client that took several steps is observed through its mean gradient; a smaller last batch counts
+in it as much as a full one, and its images more. Source: Privacy attack in
 federated learning is not easy, II.A, and the papers that it names.
 """
 
@@ -21,7 +22,7 @@ import tensorflow as tf
 from tff_attacks import keras_state
 from tff_attacks.keras_state import ModelWeights
 from tff_attacks.leakage import leakage
-from tff_attacks.leakage.leakage import Observation
+from tff_attacks.leakage.leakage import Observation, UnusableError
 
 Infer = Callable[[tf.keras.Model, Observation, int], np.ndarray]
 """(model, observation, seed) -> counts, int `[C]`."""
@@ -89,6 +90,8 @@ def dimitrov(model: tf.keras.Model, observation: Observation, seed: int) -> np.n
 
   Source: https://arxiv.org/abs/2206.12395.
   """
+  if len(_shares(observation)) == 1:
+    return zsaa(model, observation, seed)
   start = _dummy_means(model, observation.weights, seed)
   end = _dummy_means(model, _client_weights(observation), seed)
   sums = _head(model, observation).kernel.sum(axis=0)
@@ -172,10 +175,10 @@ def to_counts(estimates: np.ndarray, total: int) -> np.ndarray:
     int32 `[C]`.
 
   Raises:
-    ValueError: If an estimate is not finite.
+    UnusableError: If an estimate is not finite.
   """
   if not np.isfinite(estimates).all():
-    raise ValueError("labels: the estimates of the counts are not finite")
+    raise UnusableError("labels: the estimates of the counts are not finite")
   estimates = estimates - estimates.max()  # The same counts, with less rounding.
   ordered = np.sort(estimates)[::-1]
   excess = (np.cumsum(ordered) - total) / np.arange(1, ordered.size + 1)

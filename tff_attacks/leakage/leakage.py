@@ -58,9 +58,13 @@ class Reconstruction(NamedTuple):
   losses: np.ndarray
 
 
+class UnusableError(ValueError):
+  """An observation that an attack can make nothing of, as of a client whose training diverged."""
+
+
 Reconstruct = Callable[..., Reconstruction]
-"""(observation, seed, watch=`search.unwatched`) -> reconstruction. Raises `ValueError` for what the
-attack cannot handle."""
+"""(observation, seed, watch=`search.unwatched`) -> reconstruction. Raises `UnusableError` for a
+client that it can do nothing with, another `ValueError` for what the attack cannot handle."""
 
 
 def reads_pixels(model: tf.keras.Model) -> bool:
@@ -78,13 +82,13 @@ def mean_gradient(observation: Observation) -> list[np.ndarray]:
   """The update as a gradient: its mean over the client's steps, by the trainable weights.
 
   Raises:
-    ValueError: If the update is zero, or holds a number that is not finite.
+    UnusableError: If the update is zero, or holds a number that is not finite.
   """
   parts = tf.nest.flatten(observation.update)
   if not all(np.isfinite(part).all() for part in parts):
-    raise ValueError("update: holds numbers that are not finite; the client's training diverged")
+    raise UnusableError("update: holds numbers that are not finite; the client's training diverged")
   if not any(np.any(part) for part in observation.update.trainable):
-    raise ValueError("update: is zero; there is nothing to see")
+    raise UnusableError("update: is zero; there is nothing to see")
   scale = observation.learning_rate * num_steps(observation)
   return [-np.asarray(part) / scale for part in observation.update.trainable]
 
@@ -130,8 +134,9 @@ def observe_gradient(
 
 def observe_batch(model: tf.keras.Model, gradient: GradientFn, data: Images) -> Observation:
   """As `observe_gradient`, of a model with the weights that it has."""
+  # The gradient moves the statistics of BatchNormalization, which are not the server's to see.
+  weights = ModelWeights(*tf.nest.map_structure(np.array, tuple(keras_state.read(model))))
   _, gradients = gradient(model, data, tf.constant([0, 0]))
-  weights = ModelWeights(*tf.nest.map_structure(np.asarray, tuple(keras_state.read(model))))
   update = ModelWeights(
     [-g.numpy() for g in gradients], [np.zeros_like(w) for w in weights.non_trainable]
   )

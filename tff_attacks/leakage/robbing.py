@@ -66,7 +66,7 @@ def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
     order = np.argsort(-np.abs(weights), kind="stable")[: observation.num_samples]
     order = order[np.abs(weights[order]) > _EMPTY * np.abs(weights).max()]
     if not order.size:
-      raise ValueError("update: no unit of the imprint block was active")
+      raise leakage.UnusableError("update: no unit of the imprint block was active")
     pixels = (differences[:, order] / weights[order]).T
     images = np.clip(pixels, -1, 1).reshape(-1, *image_shape).astype(np.float32)
     labels = np.full(len(images), leakage.UNKNOWN, np.int32)

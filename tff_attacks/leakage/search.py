@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from scipy import optimize
 
+from tff_attacks.leakage.leakage import UnusableError
+
 
 class Stop(Exception):  # noqa: N818 (As `StopIteration`: it is no error.)
   """Raised by a `Watch`: the search ends with its best so far."""
@@ -51,7 +53,7 @@ class _Best:
   def __init__(self, values, watch: Watch, show: Show):
     self.values = [np.asarray(value) for value in values]
     self.losses: list[float] = []
-    self._lowest = np.inf
+    self.lowest = np.inf
     self._watch = watch
     self._show = show
 
@@ -63,13 +65,13 @@ class _Best:
 
   def see(self, loss: float, values) -> None:
     self.losses.append(loss)
-    if loss < self._lowest:
-      self._lowest, self.values = loss, [np.array(value) for value in values]
+    if loss < self.lowest:
+      self.lowest, self.values = loss, [np.array(value) for value in values]
     self._watch(len(self.losses), loss, lambda: self._show(self.values))
 
   def found(self) -> Found:
-    if not np.isfinite(self._lowest):
-      raise ValueError("search: it took no step with a finite loss")
+    if not np.isfinite(self.lowest):
+      raise UnusableError("search: it took no step with a finite loss")
     return Found(self.values, np.array(self.losses, np.float32))
 
 
@@ -81,6 +83,9 @@ def lbfgs(
   show: Show = themselves,
 ) -> Found:
   """Minimises by SciPy's L-BFGS-B without bounds.
+
+  It ends where it finds no lower loss, which on the kinks of rectifiers comes early: it then begins
+  anew from the best, until that brings nothing, or all steps are taken.
 
   Args:
     loss_fn: (values) -> loss.
@@ -117,15 +122,18 @@ def lbfgs(
     evaluated.clear()
 
   with _Best(start, watch, show) as best:
-    optimize.minimize(
-      objective,
-      np.concatenate([np.ravel(value) for value in start]).astype(np.float64),
-      jac=True,
-      method="L-BFGS-B",
-      callback=on_iteration,
-      # It stops at `steps`, not at a small gradient: those are what it is after.
-      options={"maxiter": steps, "maxfun": 20 * steps, "maxcor": 100, "ftol": 0, "gtol": 0},
-    )
+    before = None
+    while (left := steps - len(best.losses)) and best.lowest != before:
+      before = best.lowest
+      optimize.minimize(
+        objective,
+        np.concatenate([np.ravel(value) for value in best.values]).astype(np.float64),
+        jac=True,
+        method="L-BFGS-B",
+        callback=on_iteration,
+        # It stops at `steps`, not at a small gradient: those are what it is after.
+        options={"maxiter": left, "maxfun": 20 * left, "maxcor": 100, "ftol": 0, "gtol": 0},
+      )
   return best.found()
 
 
@@ -172,7 +180,7 @@ class Descent:
     watch: Watch = unwatched,
     show: Show = themselves,
   ) -> Found:
-    """Searches.
+    """Searches; ends early at a loss that is not finite.
 
     Args:
       start: Where to start; of the same shapes in every search.
@@ -193,6 +201,8 @@ class Descent:
       for _ in range(steps):
         loss, before = self._compiled(given)
         best.see(float(loss), before)
+        if not np.isfinite(loss):  # Nor is anything that would follow.
+          break
     return best.found()
 
   def _step(self, given):

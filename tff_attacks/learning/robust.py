@@ -142,8 +142,8 @@ def geometric_median(steps: int = 100, smoothing: float = 1e-6) -> Rule:
 def centered_clipping(radius: float, steps: int = 3) -> Rule:
   """Moves the last aggregate by the mean of the clipped differences to it.
 
-  Source: https://arxiv.org/abs/2012.10333, whose guarantee is for clients that send momenta; here
-  they send updates.
+  Source: https://arxiv.org/abs/2012.10333, whose guarantee is for clients that send momenta, a
+  tenth of them malicious at most. Here they send updates, and all that is asked for is a majority.
 
   Args:
     radius: Norm to which a difference is clipped.

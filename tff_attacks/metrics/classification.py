@@ -82,5 +82,9 @@ def average_attack_accuracy(attack_accuracies: Sequence[float]) -> float:
 
 
 def exponential_moving_average(values: Sequence[float], alpha: float = 0.01) -> np.ndarray:
-  """Bias-corrected exponential moving average, as in the CRPA study's Figure 3; alpha is ours."""
-  return pd.Series(values, dtype=float).ewm(alpha=alpha).mean().to_numpy()
+  """Bias-corrected exponential moving average, as in the CRPA study's Figure 3; alpha is ours.
+
+  It is not a number where the value is none.
+  """
+  series = pd.Series(values, dtype=float)
+  return series.ewm(alpha=alpha).mean().where(series.notna()).to_numpy()

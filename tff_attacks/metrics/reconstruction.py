@@ -142,6 +142,8 @@ def _nearest(images: np.ndarray, others: np.ndarray) -> float:
 
 
 def _nearest_other(images: np.ndarray) -> float:
+  if len(images) < 2:
+    return float("nan")
   distances = distance.cdist(images, images)
   np.fill_diagonal(distances, np.inf)
   return float(distances.min(axis=1).mean())

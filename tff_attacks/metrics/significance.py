@@ -12,10 +12,10 @@ def paired_p_value(first: np.ndarray, second: np.ndarray) -> float:
     second: float `[n]`, of the same cases.
 
   Returns:
-    NaN for a single case, or where the two nowhere differ.
+    NaN for a single case, where the two nowhere differ, or where a difference is not finite.
   """
-  differences = first - second
-  if differences.size < 2 or not differences.any():
+  differences = np.subtract(first, second)
+  if differences.size < 2 or not differences.any() or not np.isfinite(differences).all():
     return np.nan
   test = stats.permutation_test(
     (differences,), np.mean, permutation_type="samples", n_resamples=9999, random_state=0

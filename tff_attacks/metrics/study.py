@@ -56,7 +56,12 @@ def pattern(values: pd.Series, level: str, permutations: int = 9999, seed: int =
     level: Name of the index level whose classes are tested.
     permutations: Number of shuffles.
     seed: Of the shuffles.
+
+  Returns:
+    Not numbers where the values do not vary, or one of them is not finite.
   """
+  if not values.std() > 0 or not np.isfinite(values).all():
+    return Pattern(float("nan"), float("nan"))
   codes = pd.factorize(values.index.get_level_values(level))[0]
   counts = np.bincount(codes)
   centred = values.to_numpy() - values.mean()

@@ -83,7 +83,7 @@ def noise_multiplier(
         tol=1e-4,
       )
     )
-  except ValueError as error:
+  except (ValueError, dp_accounting.mechanism_calibration.NoOptimumFoundError) as error:
     raise ValueError(
       f"no noise multiplier from {_NOISE[0]:g} to {_NOISE[1]:g} has epsilon = {target_epsilon:g}"
     ) from error
@@ -126,13 +126,13 @@ def record_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     "whoever sees what the client sends in any round: the server, the other clients and the "
     "adversary among them. Not protected: how many records a client has, and which classes, as far "
     "as many of its records show them; what stands in partition.json; the training losses in "
-    "metrics.csv, summary.json, events and checkpoints, which get no noise; reconstruction.csv, "
-    "which compares with the clients' images; a record whose gradient is not finite, which no "
-    "clipping bounds. An adversary need not follow the rules.",
+    "metrics.csv, summary.json, events and checkpoints, which get no noise; the scores of the "
+    "reconstructions, which compare with the clients' images; a record whose gradient is not "
+    "finite, which no clipping bounds. An adversary need not follow the rules.",
     "Batches are taken from data that is shuffled in each epoch: of the two values of epsilon "
     "below, the first one holds, for records that are replaced by one of gradient zero. The second "
     "would hold for Poisson sampling, which is not done.",
-    verdict(epsilon(mechanism, rounds, delta), "record"),
+    verdict(epsilon(mechanism, rounds, delta), "record") + _by_delta(delta, mechanism.records),
     _SIMULATED,
     performed,
     example_level.replace(" (*)", "    "),
@@ -147,12 +147,12 @@ def client_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     "Protected: all that one client contributes, against whoever sees the global models: the "
     "other clients and the adversary among them. Not protected: anything from the server, which "
     "sees each update before the noise; what stands in partition.json; the training losses and the "
-    "norm of the updates in metrics.csv, summary.json and events; the checkpoints; "
-    "reconstruction.csv, which compares with the clients' images.",
+    "norm of the updates and how many were not finite in metrics.csv, summary.json and events; the "
+    "checkpoints; the scores of the reconstructions, which compare with the clients' images.",
     f"All {mechanism.records} clients take part in each of the {rounds} rounds, so sampling "
     "protects nobody. Client-level DP (a client left out, the divisor staying) at delta = "
     f"{delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
-    verdict(value, "client"),
+    verdict(value, "client") + _by_delta(delta, mechanism.records),
     _SIMULATED,
   )
 
@@ -173,6 +173,16 @@ def verdict(value: float, unit: str) -> str:
     f"Epsilon {said} is no meaningful guarantee: what is observed may be exp({said}) times as "
     f"probable with a {unit} as without it. Noise may still hinder an attack, but "
     "nothing is proven."
+  )
+
+
+def _by_delta(delta: float, count: int) -> str:
+  """What delta allows whatever epsilon is, if that is much."""
+  if delta * count < 0.01:
+    return ""
+  return (
+    f" Delta is large for that: to publish, with probability {delta * count:.2g}, one of the "
+    f"{count} as it is would be allowed by it alone."
   )
 
 

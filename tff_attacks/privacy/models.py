@@ -38,6 +38,20 @@ def check_separable(model_fn: keras_state.ModelFn) -> None:
     raise ValueError("it has regularization losses, which no clipping of records bounds")
 
 
+def check_noised(model: tf.keras.Model) -> None:
+  """Checks that a model stands noise on everything that a client sends.
+
+  Raises:
+    ValueError: If it would get variances below zero.
+  """
+  for layer in model._flatten_layers(include_self=False):
+    if isinstance(layer, tf.keras.layers.BatchNormalization):
+      raise ValueError(
+        f"model: layer {layer.name} (BatchNormalization) has a moving variance, which noise on "
+        "updates takes below zero; GroupNormalization and LayerNormalization have none"
+      )
+
+
 def _first_four(model: tf.keras.Model, batch: tf.Tensor, training: bool) -> tf.Tensor:
   """Outputs of a model of `keras_state.build`, with the same dropout for any batch."""
   keras_state.seed_layers(model, tf.zeros([2], tf.int32))

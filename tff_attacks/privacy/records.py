@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from tensorflow_privacy.privacy.fast_gradient_clipping import clip_grads, layer_registry
 from tensorflow_privacy.privacy.fast_gradient_clipping import gradient_clipping_utils as utils
+from tensorflow_privacy.privacy.fast_gradient_clipping.registry_functions import dense
 
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
@@ -20,8 +21,12 @@ from tff_attacks.privacy import conv2d, noise
 
 
 def registry() -> layer_registry.LayerRegistry:
-  """TF Privacy's layers with fast gradient norms, and `Conv2D`."""
-  layers = layer_registry.make_default_layer_registry()
+  """The layers with fast gradient norms.
+
+  Not TF Privacy's `Embedding`: what it returns in the place of outputs has no row for each record.
+  """
+  layers = layer_registry.LayerRegistry()
+  layers.insert(tf.keras.layers.Dense, dense.dense_layer_computation)
   layers.insert(tf.keras.layers.Conv2D, conv2d.conv2d_layer_computation)
   return layers
 

@@ -74,6 +74,12 @@ def test_refusals():
   data = pictures(0, 2, 16)
   with pytest.raises(ValueError, match="needs a fully connected layer"):
     feature_inversion.feature_inversion(convolutional)
+
+  def of_squares():
+    return tf.keras.Sequential([layers.Input([4, 4, 3]), layers.Dense(2), layers.Flatten()])
+
+  with pytest.raises(ValueError, match="needs a fully connected layer of features"):
+    feature_inversion.feature_inversion(of_squares)
   few = functools.partial(models.cnn, (16, 16, 3), CLASSES)
   observation = observe(few, data, 0)._replace(num_samples=600)
   with pytest.raises(ValueError, match="512 units of the first fully connected layer cannot tell"):

@@ -109,6 +109,16 @@ def test_the_gradient_is_that_of_training(softmax):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_the_weights_are_those_before_the_batch():
+  """Its statistics are not the server's to see."""
+  model = model_of("batch normalisation")
+  gradient = local_training.plain_gradient(local_training.cross_entropy(from_logits=True))
+  before = tf.nest.map_structure(np.array, keras_state.read(model))
+  observed = leakage.observe_batch(model, gradient, batch(5))
+  for one, other in zip(before.non_trainable, observed.weights.non_trainable, strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(("batch_size", "epochs"), [(5, 1), (2, 1), (2, 3)])
 def test_unrolled_steps_are_those_of_local_training(batch_size, epochs):
   tf.keras.utils.set_random_seed(0)

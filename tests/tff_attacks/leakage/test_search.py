@@ -25,6 +25,28 @@ def test_lbfgs_finds_the_minimum_that_scipy_finds():
   assert len(losses) <= 100
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_lbfgs_begins_anew_where_it_finds_nothing_lower(seed):
+  """On kinks SciPy's own, the reference, ends before the lowest that it can find."""
+  rng = np.random.default_rng(seed)
+  matrix, wanted = (rng.normal(size=size).astype(np.float32) for size in ([12, 12], [12]))
+
+  def reference(vector):
+    residual = matrix @ vector.astype(np.float32) - wanted
+    return float(np.abs(residual).sum()), (matrix.T @ np.sign(residual)).astype(float)
+
+  start = rng.normal(size=12)
+  options = {"maxcor": 100, "ftol": 0, "gtol": 0}
+  once = optimize.minimize(reference, start, jac=True, method="L-BFGS-B", options=options)
+  found = search.lbfgs(
+    lambda values: tf.reduce_sum(tf.abs(tf.linalg.matvec(matrix, values[0]) - wanted)),
+    [start],
+    steps=2000,
+  )
+  assert found.losses.min() < 0.995 * once.fun
+  assert found.losses.size < 2000
+
+
 def squares(values):
   return tf.add_n([tf.reduce_sum((value - 3.0) ** 2) for value in values])
 
@@ -96,6 +118,13 @@ def test_a_stopped_search_returns_its_best(method):
 def test_a_loss_that_is_never_finite_is_an_error(method):
   with pytest.raises(ValueError, match="it took no step with a finite loss"):
     method(lambda values: values[0][0] * float("nan"), START, steps=3)
+
+
+def test_nothing_follows_a_loss_that_is_not_finite():
+  (value,), losses = descend(lambda values: tf.math.log(values[0][0] + 0.0), [np.array([0.25])], 50)
+  assert np.isfinite(losses).tolist() == [True] * (len(losses) - 1) + [False]
+  assert len(losses) < 10
+  assert np.isfinite(value)
 
 
 def test_the_best_is_kept_when_the_loss_rises():

@@ -24,6 +24,11 @@ def test_ema_equals_its_definition():
   assert classification.exponential_moving_average(values)[0] == pytest.approx(values[0])
 
 
+def test_ema_ends_where_the_values_do():
+  found = classification.exponential_moving_average([0.2, 0.5, np.nan])
+  assert np.isnan(found).tolist() == [False, False, True]
+
+
 def test_macro_scores_are_those_of_scikit_learn():
   """Class 3 is predicted but never true, class 2 the other way round."""
   rng = np.random.default_rng(0)

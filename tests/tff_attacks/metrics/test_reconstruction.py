@@ -58,6 +58,15 @@ def test_distances_equal_a_loop():
   assert scores.diversity == pytest.approx(mean_of_pairs(generated) / mean_of_pairs(real), rel=1e-5)
 
 
+def test_a_single_real_image_has_no_nearest():
+  one = np.flatnonzero(TRAIN.labels == 4)[:1]
+  keep = np.append(one, np.flatnonzero(TRAIN.labels != 4))
+  scores = reconstruction.quality(
+    FOURS[:2], TRAIN.images[keep], TRAIN.labels[keep], 4, lambda x: np.zeros(len(x))
+  )
+  assert np.isnan(scores.distance_ratio)
+
+
 def test_a_blank_image_correlates_with_nothing():
   assert quality(np.zeros_like(FOURS)).correlation == 0
 

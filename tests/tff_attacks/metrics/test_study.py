@@ -52,6 +52,13 @@ def test_p_values_of_noise_are_uniform_and_of_a_pattern_small():
   assert study.pattern(column, "reconstruct", 199).p_value > 0.01
 
 
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_values_that_do_not_vary_have_no_pattern(value):
+  values = pd.Series(0.5, PAIRS)
+  values.iloc[3] = value
+  assert np.isnan(study.pattern(values, "poison", 99)).all()
+
+
 def test_spread_over_noise():
   values = pd.DataFrame([[0.0, 0.2], [1.0, 1.2], [0.5, 0.7]])
   assert study.spread_over_noise(values) == pytest.approx(1.0 / np.sqrt(0.02))

@@ -89,6 +89,10 @@ def test_what_no_clipping_bounds_is_refused(model, message):
       sequential(layers.DepthwiseConv2D(3, name="depth")),
       r"layer depth \(DepthwiseConv2D\) has no fast gradient norm",
     ),
+    (
+      tf.keras.Sequential([layers.Input([8]), layers.Embedding(5, 2, name="words")]),
+      "layer words .Embedding. has no fast gradient norm",
+    ),
     (sequential(layers.Conv2D(4, 3, groups=2, name="g")), "layer g .*: a convolution with groups"),
     (sequential(sequential(layers.LayerNormalization(name="ln"))), "layer ln .* has no fast"),
     (used_twice(), "is used twice"),
