@@ -327,7 +327,10 @@ def injection_parameters(
       # Stable: of several that they hold least of, the first, on any processor.
       order = np.argsort(own, kind="stable")
       excluded = {config.reconstruct, config.poison, *np.flatnonzero(~split.table.any(axis=0))}
-      label = next(c for c in order if c not in excluded)
+      others = [c for c in order if c not in excluded]
+      if not others:
+        raise ValueError("attack: other_class needs a third class that a client holds")
+      label = others[0]
     candidates = np.flatnonzero(train.labels == label)
     if candidates.size < count:
       raise ValueError(f"poison_images: {count}, but class {label} has {candidates.size} images")

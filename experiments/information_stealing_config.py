@@ -86,9 +86,5 @@ def check(config: InformationStealingConfig) -> None:
   run_options.check_classes(config, "victim_classes", config.victim_classes)
   if config.victim_classes and config.target not in config.victim_classes:
     raise ConfigError(f"target: the victim does not hold {config.target}; add it to victim_classes")
-  if config.attack != "none" and config.latest_start >= config.rounds:
-    raise ConfigError(
-      f"latest_start: {config.latest_start} is never reached; allowed: 1 to {config.rounds - 1}"
-    )
   if config.samples_per_round > config.generated_images:
     raise ConfigError("generated_images: must be samples_per_round or more")

@@ -121,8 +121,9 @@ class LeakageConfig(run_options.FolderOptions, run_options.RunOptions):
   attack: str = option("inverting_gradients", "What the server does.", choices=tuple(ATTACKS))
   labels: str = option(
     "own",
-    "How inverting_gradients and dlf get the labels: own (the former looks for them together with "
-    "the images, the latter takes dimitrov), a label inference, or given (as an ablation).",
+    "How inverting_gradients and dlf get the labels: own (the former takes idlg for one image and "
+    "looks for those of several together with them, the latter takes dimitrov), a label inference, "
+    "or given (as an ablation).",
     choices=("own", *LABELS, "given"),
   )
   images: int | None = option(

@@ -31,6 +31,8 @@ GLOBAL_MODELS: dict[str, Callable[..., tf.keras.Model]] = {
 }
 """Each is (image shape, number of classes C) -> Keras model with C or C + 1 outputs."""
 
+_NO_LOGITS = ("hard_sigmoid", "relu", "sigmoid", "tanh")
+
 GENERATORS: dict[str, Callable[..., tf.keras.Model]] = {
   "crpa": crpa.generator,
   "information_stealing": information_stealing.generator,
@@ -192,11 +194,9 @@ def check_global_model(
   if not np.isfinite(values).all():
     raise ValueError(f"{option}: its output is not finite on images in [-1, 1]")
   probabilities = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)
-  if (values >= 0).all() and values.any() and not probabilities:
-    raise ValueError(
-      f"{option}: its output is never negative, yet no row sums to 1; let it end with softmax, or "
-      "without any activation"
-    )
+  last = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
+  if last in _NO_LOGITS and not probabilities:
+    raise ValueError(f"{option}: it ends with {last}; let it end with softmax, or with logits")
   return Contract(outputs[1], from_logits=not probabilities)
 
 

@@ -175,6 +175,12 @@ def test_a_pattern_of_rows_or_columns_is_found(aaa, held):
   assert [claim.held for claim in claims.no_pattern(runs, published_aaa)] == held
 
 
+def test_of_equal_pairs_no_pattern_is_asked():
+  runs = pairs_of(lambda g, t: 0.3).assign(average_attack_accuracy=0.25)
+  published_aaa = study.by_pair(pairs_of(lambda g, t: t / 10))["average_attack_accuracy"]
+  assert [claim.held for claim in claims.no_pattern(runs, published_aaa)] == [None, None]
+
+
 @pytest.mark.parametrize(("aaa", "held"), [(lambda g, t: t / 10, True), (lambda g, t: 0.3, False)])
 def test_pairs_differ_by_more_than_seeds(aaa, held):
   assert claims.class_matters(pairs_of(aaa, seeds=3)).held is held

@@ -228,6 +228,7 @@ def test_noise_for_an_epsilon_at_the_end(mode):
     ({}, "none was asked for"),
     ({**RECORDS, "noise_multiplier": 0.0}, "get no noise"),
     ({**RECORDS, "warm_up_epochs": 1}, "warm_up_epochs trains on images"),
+    ({**RECORDS, "attack": "real"}, "adversaries inject images that honest clients may hold"),
   ],
 )
 def test_a_void_guarantee_is_said_in_words(changes, reason):

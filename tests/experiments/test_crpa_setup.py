@@ -8,6 +8,7 @@ import pytest
 from experiments import crpa_run, crpa_setup
 from experiments import data as data_lib
 from experiments.crpa_config import CRPAConfig
+from experiments.options import ConfigError
 from tff_attacks.attacks import crpa
 from tff_attacks.data import datasets
 from tff_attacks.runtime import in_process
@@ -56,6 +57,10 @@ def test_another_class_is_one_that_somebody_trains():
   """The first adversary holds class 0, the second class 1; without data, nobody does."""
   assert classes(injected("other_class", num_adversaries=2)[0]) == {2}
   assert classes(injected("other_class", free_rider=True)[0]) == {1}
+
+  few = {"num_clients": 3, "reconstruct": 1, "poison": 2, "free_rider": True}
+  with pytest.raises(ConfigError, match="attack: other_class needs a third class"):
+    crpa_setup.prepare(config(attack="other_class", **few))
 
 
 def test_it_is_said_that_nobody_holds_a_free_riders_class(caplog):

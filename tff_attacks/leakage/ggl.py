@@ -30,7 +30,11 @@ def ggl(
 
   Returns:
     The attack. It raises a `ValueError` for several images.
+
+  Raises:
+    ValueError: If there are too few evaluations for such a generator.
   """
+  search.check_evaluations(evaluations, generator.input_shape[-1])
 
   def reconstruct(observation, seed, watch=search.unwatched):
     model, target = gradient_matching.prepare(model_fn, observation)

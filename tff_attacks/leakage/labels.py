@@ -115,7 +115,7 @@ def irlg(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarr
   head = _head(model, observation)
   kernel, bias = (np.asarray(part) for part in observation.weights.trainable[-2:])
   features = np.divide(head.kernel, head.bias, out=np.zeros_like(head.kernel), where=head.bias != 0)
-  outputs = tf.nn.softmax(features.T @ kernel + bias).numpy()
+  outputs = tf.nn.softmax(_finite(features.T @ kernel + bias)).numpy()
   return _solve(outputs, head.bias, observation.num_samples)
 
 
@@ -280,7 +280,14 @@ def _forward(model, weights, images) -> tuple[np.ndarray, np.ndarray]:
   kernel, bias = (np.asarray(part) for part in weights.trainable[-2:])
   hidden = tf.keras.Model(model.inputs, keras_state.last_layer(model).input)
   features = hidden(images, training=False).numpy()
-  return features, features @ kernel + bias
+  return features, _finite(features @ kernel + bias)
+
+
+def _finite(outputs: np.ndarray) -> np.ndarray:
+  """The same, or `UnusableError`: weights of a client that diverged may be finite, if huge."""
+  if not np.isfinite(outputs).all():
+    raise UnusableError("labels: the outputs of the model are not finite")
+  return outputs
 
 
 def _solve(outputs: np.ndarray, bias: np.ndarray, count: int) -> np.ndarray:

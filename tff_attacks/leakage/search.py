@@ -246,6 +246,17 @@ def descend(
   return descent(start, steps, watch=watch, show=show)
 
 
+def check_evaluations(evaluations: int, size: int) -> None:
+  """Checks that so many suffice for a search among points of so many dimensions.
+
+  Raises:
+    ValueError: If there are fewer than a generation has points.
+  """
+  generation = cma.CMAOptions().eval("popsize", None, {"N": size})
+  if evaluations < generation:
+    raise ValueError(f"evaluations: must be {generation} or more, a generation")
+
+
 def evolve(
   loss_fn: Callable[[tf.Tensor], tf.Tensor],
   start: np.ndarray,
@@ -268,11 +279,10 @@ def evolve(
   Raises:
     ValueError: If there are fewer evaluations than a generation has points.
   """
+  check_evaluations(evaluations, start.size)
   # cma takes a seed of 0 for the time.
   options = {"seed": seed % (2**32 - 1) + 1, "verbose": -9, "maxfevals": evaluations}
   evolution = cma.CMAEvolutionStrategy(start, 1.0, options)
-  if evaluations < evolution.popsize:
-    raise ValueError(f"evaluations: must be {evolution.popsize} or more, a generation")
   evaluate = tf.function(loss_fn)
 
   def watch_evaluations(step, loss, images):

@@ -132,7 +132,8 @@ def record_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     "Batches are taken from data that is shuffled in each epoch: of the two values of epsilon "
     "below, the first one holds, for records that are replaced by one of gradient zero. The second "
     "would hold for Poisson sampling, which is not done.",
-    verdict(epsilon(mechanism, rounds, delta), "record") + _by_delta(delta, mechanism.records),
+    verdict(epsilon(mechanism, rounds, delta), "record")
+    + _by_delta(delta, mechanism.records, "record"),
     _SIMULATED,
     performed,
     example_level.replace(" (*)", "    "),
@@ -152,7 +153,7 @@ def client_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
     f"All {mechanism.records} clients take part in each of the {rounds} rounds, so sampling "
     "protects nobody. Client-level DP (a client left out, the divisor staying) at delta = "
     f"{delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
-    verdict(value, "client") + _by_delta(delta, mechanism.records),
+    verdict(value, "client") + _by_delta(delta, mechanism.records, "client"),
     _SIMULATED,
   )
 
@@ -176,13 +177,13 @@ def verdict(value: float, unit: str) -> str:
   )
 
 
-def _by_delta(delta: float, count: int) -> str:
+def _by_delta(delta: float, count: int, unit: str) -> str:
   """What delta allows whatever epsilon is, if that is much."""
   if delta * count < 0.01:
     return ""
   return (
-    f" Delta is large for that: to publish, with probability {delta * count:.2g}, one of the "
-    f"{count} as it is would be allowed by it alone."
+    f" Whatever epsilon is, this delta alone allows one of the {count} {unit}s to be published "
+    f"unchanged, with probability {delta * count:.2g}."
   )
 
 

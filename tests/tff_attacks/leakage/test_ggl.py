@@ -116,6 +116,11 @@ def test_training_repeats():
     np.testing.assert_array_equal(one, other)
 
 
+def test_too_few_evaluations():
+  with pytest.raises(ValueError, match="evaluations: must be 12 or more, a generation"):
+    ggl.ggl(mlp, decoder(0), evaluations=11)
+
+
 def test_too_few_images():
   with pytest.raises(ValueError, match="needs 64 images to be trained on, not 3"):
     wgan.train(networks.generator((8, 8, 1), 8), networks.critic((8, 8, 1), 8), np.zeros([3]), 1, 0)

@@ -75,7 +75,6 @@ def test_local_steps_must_be_unrolled(seed):
   assert simulated > psnr(attack(unroll=False)(observation, seed), data) + 3
 
 
-@pytest.mark.slow
 def test_the_label_of_one_image_is_told_by_the_gradient():
   """As in the source's code: nothing is left to be found."""
   data = pictures(1, 1, 32)
@@ -83,6 +82,7 @@ def test_the_label_of_one_image_is_told_by_the_gradient():
   np.testing.assert_array_equal(found.labels, data.labels)
 
 
+@pytest.mark.slow
 def test_labels_of_a_batch_are_found_with_the_images():
   data = pictures(0, 3, 32)
   attack = gradient_matching.inverting_gradients(elu_cnn, steps=1200, total_variation=1e-3)

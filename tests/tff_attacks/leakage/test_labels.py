@@ -242,6 +242,10 @@ def test_refusals(model, digits):
   nothing = ModelWeights([np.zeros_like(w) for w in observation.weights.trainable], [])
   with pytest.raises(ValueError, match="update: is zero"):
     label_inference.irlg(model, observation._replace(update=nothing), 0)
+  huge = tf.nest.map_structure(lambda part: part + np.float32(3e38), observation.weights)
+  for method in ("irlg", "zsaa"):
+    with pytest.raises(leakage.UnusableError, match="the outputs of the model are not finite"):
+      label_inference.METHODS[method](model, observation._replace(weights=huge), 0)
   with pytest.raises(ValueError, match="labels: the estimates of the counts are not finite"):
     label_inference.to_counts(np.array([1.0, np.nan]), 3)
 
