@@ -172,7 +172,8 @@ def _control(scores: pd.DataFrame) -> list[str]:
       continue
     true, wrong = pairs["hits", "true_label"], pairs["hits", "wrong_label"]
     by_image = pairs["true_hits", "wrong_label"]
-    least = 2 / 2 ** len(pairs)
+    differ = int((true != wrong).sum())  # The others have no sign to flip.
+    least = 2 / 2**differ
     p, p_image = (
       significance.paired_p_value(true.to_numpy(), other.to_numpy()) for other in (wrong, by_image)
     )
@@ -182,7 +183,8 @@ def _control(scores: pd.DataFrame) -> list[str]:
       f"{_said(p)}, and by the true label in {by_image.mean():.0%}{_said(p_image)}."
     )
     if least >= _LEVEL:
-      lines[-1] += f" {len(pairs)} images are too few to tell: p cannot be below {least:g}."
+      lines[-1] += f" The two differ for {differ} of {len(pairs)} images, too few to tell"
+      lines[-1] += f": p cannot be below {least:g}." if differ else "."
       continue
     settings += 1
     above += true.mean() > wrong.mean() and p < _LEVEL

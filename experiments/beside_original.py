@@ -88,7 +88,7 @@ def _curves(runs: dict[tuple[str, int], pathlib.Path], folder: pathlib.Path) -> 
     for curve in curves.values()
   ]
   means = [curve.mean(axis=1) for curve in smooth]
-  stds = [curve.std(axis=1) for curve in smooth]
+  stds = [curve.std(axis=1, ddof=min(1, curve.shape[1] - 1)) for curve in smooth]
   allowed = np.maximum(2 * np.maximum(*stds), 0.05)
   share = np.mean(np.abs(means[0] - means[1]) <= allowed)
   return (

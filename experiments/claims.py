@@ -146,9 +146,10 @@ def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
 
 def _stops_poisoning(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
   text = f"{kind} stops the poisoning (it adds less than {_CLEAR} to AAA)"
-  cells = {name: _of_cells(runs["added"]) for name, runs in levels.items()}
-  if "without privacy" not in cells:
+  if "without privacy" not in levels:
     return Claim(text, None, "needs runs without privacy")
+  same = levels["with it"]["added"].dropna().index  # Not every setting has every seed.
+  cells = {name: _of_cells(runs["added"][runs.index.isin(same)]) for name, runs in levels.items()}
   free = cells["without privacy"]
   poisoned = free.index[free >= _CLEAR]
   left = cells["with it"].reindex(poisoned).dropna()

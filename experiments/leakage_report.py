@@ -152,7 +152,7 @@ def _cell(
   return (
     *head,
     str(len(done)),
-    f"{mean['reconstructed']:.0f} of {mean['images']:.0f}" + _failed_clients(runs),
+    f"{mean['reconstructed']:.0f} of {mean['images']:.0f}" + _left_out_clients(runs),
     f"{mean['psnr']:.1f}{spread}",
     f"{max(mean['guess_psnr'], mean['mean_psnr']):.1f}",
     f"{mean['ssim']:.2f}",
@@ -168,9 +168,11 @@ def _cell(
   )
 
 
-def _failed_clients(runs: pd.DataFrame) -> str:
-  failed, victims = runs["failed_victims"].sum(), runs["victims"].sum()
-  return f"; {failed:.0f} of {victims:.0f} clients failed" if failed else ""
+def _left_out_clients(runs: pd.DataFrame) -> str:
+  columns = ["failed_victims", "not_run_victims", "victims"]
+  failed, not_run, victims = runs.reindex(columns=columns, fill_value=0).sum()
+  told = f"; {failed:.0f} of {victims:.0f} clients failed" if failed else ""
+  return told + (f"; {not_run:.0f} of {victims:.0f} clients not run" if not_run else "")
 
 
 def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:

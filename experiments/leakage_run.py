@@ -109,7 +109,10 @@ class Observer:
       **scores.drop(columns="round").mean(numeric_only=True).to_dict(),
       **{name: scores[name].dropna().iloc[0] for name in ("not_run", "failed") if name in scores},
       "victims": len(scores),
-      "failed_victims": int(scores["failed"].notna().sum()) if "failed" in scores else 0,
+      **{
+        f"{name}_victims": int(scores[name].notna().sum()) if name in scores else 0
+        for name in ("failed", "not_run")
+      },
       "seed": config.seed,
     }
 

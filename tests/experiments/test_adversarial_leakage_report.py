@@ -52,7 +52,9 @@ def test_the_report_compares_with_the_control():
   assert "drawn at random (p < 0.05), in 1 of 1 settings, less often in 0;" in text
   text = describe(true, scores_of([2] * 12, 2, "wrong_label", true_hits=0))
   assert "by that wrong label in 100%, and by the true label in 0% (paired" in text
-  assert "in 0 of 1 settings, less often in 0;" in text
+  assert "The two differ for 0 of 12 images, too few to tell." in text
+  mixed = scores_of([0, 1] * 6, 2), scores_of([1, 0] * 6, 2, "wrong_label")
+  assert "in 0 of 1 settings, less often in 0;" in describe(*mixed)
   text = describe(scores_of([0] * 12, 2), scores_of([2] * 12, 2, "wrong_label"))
   assert "in 0 of 1 settings, less often in 1;" in text
 
@@ -61,7 +63,7 @@ def test_few_images_tell_nothing():
   for count, told in ((5, False), (6, True)):
     true, wrong = scores_of([2] * count, 2), scores_of([0] * count, 2, "wrong_label")
     text = describe(true, wrong)
-    assert ("5 images are too few to tell: p cannot be below 0.0625." in text) != told
+    assert ("for 5 of 5 images, too few to tell: p cannot be below 0.0625." in text) != told
     assert ("in 1 of 1 settings" in text) == told
 
 
@@ -69,7 +71,7 @@ def test_a_setting_with_few_images_silences_no_other():
   many = scores_of([2] * 12, 2), scores_of([0] * 12, 2, "wrong_label")
   few = scores_of([4] * 3, 4), scores_of([0] * 3, 4, "wrong_label")
   text = describe(*many, *few)
-  assert "3 images are too few to tell: p cannot be below 0.25." in text
+  assert "for 3 of 3 images, too few to tell: p cannot be below 0.25." in text
   assert "in 1 of 1 settings" in text
 
 

@@ -256,6 +256,14 @@ def test_runs_that_diverged_are_counted_and_stop_nothing():
   assert poisoning.held is reconstruction.held is None
 
 
+def test_only_seeds_that_ran_under_the_noise_count():
+  """Without privacy the other one adds nothing."""
+  gone = {"average_attack_accuracy": np.nan, "recognised": np.nan}
+  quiet = {"none": {"average_attack_accuracy": 0.11}, "records": gone}
+  poisoning, _ = claims_of({}, quiet)
+  assert "added with it 0.010, without privacy 0.400" in poisoning.figures
+
+
 def test_a_reconstruction_must_be_recognised_and_alike_in_the_same_run():
   _, stopped = claims_of(
     {"records": {"recognised": 0.5, "correlation": 0.2}}, {"records": {"recognised": 0.1}}

@@ -148,6 +148,10 @@ def test_clients_that_failed_count():
   assert line.endswith("| no |")
 
 
+def test_clients_that_were_not_run_are_told():
+  assert "4 of 40; 1 of 3 clients not run |" in agreed(not_run_victims=1)
+
+
 def test_partitions_are_told_apart():
   rows = runs_of("dlf", "few_clients", [1.0], psnr=30.0)
   rows += runs_of("dlf", "few_clients", [0.0], partition="dirichlet")

@@ -252,7 +252,7 @@ def check_evaluations(evaluations: int, size: int) -> None:
   Raises:
     ValueError: If there are fewer than a generation has points.
   """
-  generation = cma.CMAOptions().eval("popsize", None, {"N": size})
+  generation = int(cma.CMAOptions().eval("popsize", None, {"N": size}))
   if evaluations < generation:
     raise ValueError(f"evaluations: must be {generation} or more, a generation")
 

@@ -26,9 +26,10 @@ _NAMES = {
   "clients_clipped": "clients clipped",
   "clients": "noise for clients",
 }
+_OF_ANY_SIZE = {"microbatches": "noise for batches"}  # Published with a multiplier of 0.3.
 _ROWS = (
   ("aaa", "AAA", (0, None)),
-  ("test_accuracy", "test accuracy", (0, 1)),
+  ("test_accuracy", "test accuracy,\nmean of all rounds", (0, 1)),
   ("correlation", "correlation of\nreconstructions with G", (-0.2, 1)),
 )
 _MARKERS = {"microbatches": "s", "records": "o", "clients": "^"}
@@ -46,6 +47,7 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     sharey="row", squeeze=False,
   )  # fmt: skip
   for column, alpha in enumerate(alphas):
+    most = means.xs(alpha, level="alpha")["runs"].max()
     for i, kind in enumerate(kinds):
       rows = means.xs((alpha, kind), level=("alpha", "setting")).reindex(pairs)
       for axis, (name, _, _) in zip(axes[:, column], _ROWS, strict=True):
@@ -57,6 +59,13 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
           axis.annotate(
             _of_runs(diverged, runs), (x, 0), xytext=(0, 12), textcoords="offset points",
             rotation=90, ha="center", fontsize=7, bbox={"color": "white", "pad": 1},
+          )  # fmt: skip
+      tops = np.fmax(rows["aaa"], rows["no_attack"]).where(rows["diverged"] == 0)
+      for x, top, runs in zip(at, tops, rows["runs"], strict=True):
+        if runs < most and not np.isnan(top):
+          axes[0, column].annotate(
+            f"{runs:.0f} of {most:.0f} seeds", (x, top), xytext=(0, 5), textcoords="offset points",
+            rotation=90, ha="center", va="bottom", fontsize=6,
           )  # fmt: skip
       axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
     axes[0, column].set(title=f"alpha = {alpha:g}")
@@ -115,7 +124,7 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   axes = curves.subplots(1, 2)
   _over_epsilon(axes[0], attacked, kinds, "mean_test_accuracy", "test accuracy, mean of all rounds")
   _over_epsilon(axes[1], attacked, kinds, study.AAA, "AAA")
-  axes[1].plot([], [], "o", color="0.7", label="the same without any attack")
+  axes[1].plot([], [], "o", color="0.7", label="under noise, without any attack")
   axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
   noises = [0.0, *sorted(n for n in attacked["noise_multiplier"].dropna().unique() if n > 0)]
   first = attacked.iloc[0]
@@ -131,20 +140,27 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 
 def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, label: str) -> None:
-  """A value under each noise, and without noise; of AAA also what it is without attack."""
+  """A value under each noise, and without noise; of AAA also what it is without attack.
+
+  Means over the pairs and seeds, and the standard deviation over the seeds.
+  """
+  names = _NAMES | _OF_ANY_SIZE
   for kind in kinds:
     noised = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] > 0)]
     points = noised.groupby("noise_multiplier")
-    means = points[[name, "epsilon", "no_attack"]].mean()
+    values = noised.assign(no_attack=noised["no_attack"].where(noised[name].notna()))
+    of_seeds = values.groupby(["noise_multiplier", "seed"])[[name, "epsilon", "no_attack"]].mean()
+    over_seeds = of_seeds.groupby(level="noise_multiplier")
+    means = over_seeds.mean()
     axis.errorbar(
-      means["epsilon"], means[name], points[name].std().fillna(0), capsize=2, color="black",
-      linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white", label=_NAMES[kind],
+      means["epsilon"], means[name], over_seeds[name].std().fillna(0), capsize=2, color="black",
+      linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white", label=names[kind],
     )  # fmt: skip
     if name == study.AAA:
       axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
     gone = points[name].agg(lambda values: values.isna().sum())
     for noise in gone.index[gone > 0]:
-      text = _of_runs(gone[noise], points.size()[noise])
+      text = f"{kind} {_of_runs(gone[noise], points.size()[noise])}"
       _tell(axis, text, means["epsilon"][noise], means[name][noise])
   for kind, style in (("none", "-"), ("sgd", "--")):
     free = attacked[attacked["setting"] == kind]
@@ -152,6 +168,9 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
       level = free[name].mean()
       diverged = " (diverged)" if np.isnan(level) else ""
       axis.axhline(level, color="0.6", linestyle=style, label=_NAMES[kind] + diverged)
+      if name == study.AAA and not diverged:
+        alone = free["no_attack"].where(free[name].notna()).mean()
+        axis.axhline(alone, color="0.8", linestyle=style, label="the same without any attack")
   axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
 
 
@@ -173,7 +192,7 @@ def _strips(axes, runs: pd.DataFrame, kinds: list[str], noises, folder: pathlib.
   for axis, noise in zip(axes[0], noises, strict=True):
     axis.set_title(f"multiplier {noise:g}" if noise else "clipped, no noise", fontsize=9)
   for row, kind in zip(axes, kinds, strict=True):
-    row[0].set_ylabel(_NAMES[kind])
+    row[0].set_ylabel((_NAMES | _OF_ANY_SIZE)[kind])
     for axis, noise in zip(row, noises, strict=True):
       one = runs[(runs["setting"] == kind) & (runs["noise_multiplier"] == noise)]
       if one.empty:

@@ -55,24 +55,35 @@ def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[0].plot([], [], "k.-", linewidth=0.7, ms=3, label="the same targets without any attack")
   axes[0].legend()
   figure.suptitle(
-    f"{_setting(runs)}: {runs['frequency'].iloc[0]:.0%} of the clients compromised, "
+    f"{_setting(runs)}: {runs['frequency'].iloc[0]:.3g} of the clients compromised, "
     f"means over targets and {runs['seed'].nunique()} seed(s)"
   )
   common.save(figure, folder, "rounds")
 
 
 def _unattacked(runs: pd.DataFrame, folder: pathlib.Path) -> np.ndarray | None:
-  """ATA per round of the runs' targets in their controls, mean over the runs; None without any."""
+  """ATA of each round's targets in the controls, mean over the runs; None without any."""
   values = []
   for one in runs.dropna(subset="no_attack").to_dict("records"):
     path = folder / "runs" / one["control"] / "confusion.csv"
-    targets = zip(json.loads(one["sources"]), json.loads(one["its_targets"]), strict=True)
+    matrices = classification.read_confusion_matrices(path)
+    sources = json.loads(one["sources"])
+    metrics = pd.read_csv(folder / "runs" / one["run"] / "metrics.csv")
+    targets = metrics[[f"target_{source}" for source in sources]].astype(int).to_numpy()
     values.append(
-      metrics_lib.adversary_task_accuracies(
-        classification.read_confusion_matrices(path), dict(targets)
-      )
+      [
+        _ata(matrix, dict(zip(sources, taken, strict=True)))
+        for matrix, taken in zip(matrices, targets, strict=True)
+      ]
     )
-  return np.mean(values, axis=0) if values else None
+  return pd.DataFrame(values).mean().to_numpy() if values else None
+
+
+def _ata(confusion: np.ndarray, targets: dict[int, int]) -> float:
+  """Not a number as long as a source has no target."""
+  if min(targets.values()) < 0:
+    return float("nan")
+  return float(metrics_lib.adversary_task_accuracies([confusion], targets)[0])
 
 
 def norms(runs: pd.DataFrame, folder: pathlib.Path) -> None:
@@ -90,7 +101,10 @@ def norms(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[0, 0].set(ylabel="norm of the update")
   axes[0, 0].set_ylim(bottom=0)
   axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
-  figure.suptitle(f"{_setting(runs)}: what clients sent, seed {shown['seed'].iloc[0]}")
+  figure.suptitle(
+    f"{_setting(runs)}: what clients sent, {shown['frequency'].iloc[0]:.3g} of them compromised, "
+    f"seed {shown['seed'].iloc[0]}"
+  )
   common.save(figure, folder, "norms")
 
 
@@ -115,7 +129,7 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
     mean, spread = (one.reindex(labels) for one in (ata.mean(), ata.std()))
     upper.bar(range(len(labels)), mean, yerr=spread, color="0.7", capsize=3)
     upper.plot(range(len(labels)), alone, "wD", markeredgecolor="black", label="without any attack")
-    upper.set(title=f"{frequency:.0%} of the clients compromised")
+    upper.set(title=f"{frequency:.3g} of the clients compromised")
     for i, attack in enumerate(("ada_full", "ada_partial")):
       some = runs[(runs["attack"] == attack) & (runs["frequency"] == frequency)]
       if some.empty:

@@ -43,6 +43,14 @@ def test_settings_draws_each_mean(axes_of, tmp_path):
   Image.open(tmp_path / "images" / "settings.png").verify()
 
 
+def test_fewer_seeds_than_others_are_told(axes_of, tmp_path):
+  runs = summary(("none", "records"), (0.3,))
+  runs = runs[(runs["setting"] == "none") | (runs["seed"] == 0)]
+  aaa, *others = axes_of(privacy.settings, runs, tmp_path)
+  assert [text.get_text() for text in aaa.texts] == ["1 of 2 seeds"] * len(PAIRS)
+  assert not any(axis.texts for axis in others)
+
+
 def test_what_diverged_is_named(axes_of, tmp_path):
   runs = summary(("none", "sgd"), ())
   names = ["average_attack_accuracy", "mean_test_accuracy", "correlation"]
@@ -90,7 +98,7 @@ def test_frontier_names_what_diverged(axes_of, tmp_path):
   with_images(tmp_path, runs)
   axes = axes_of(privacy.frontier, runs, tmp_path)
   assert [[text.get_text() for text in axis.texts] for axis in axes[:2]] == [
-    ["3 of 4 diverged"], ["diverged", "3 of 4 diverged"],
+    ["records 3 of 4 diverged"], ["records diverged", "records 3 of 4 diverged"],
   ]  # fmt: skip
   names = [text.get_text() for text in axes[1].get_legend().get_texts()]
   assert "published optimizer (diverged)" in names
@@ -119,6 +127,11 @@ def test_frontier_draws_accuracy_and_aaa_over_epsilon(axes_of, tmp_path):
   for axis, name in zip(axes, ("mean_test_accuracy", "average_attack_accuracy"), strict=False):
     expected = records.groupby("noise_multiplier")[name].mean()
     np.testing.assert_allclose(axis.lines[0].get_xydata(), np.c_[[20.0, 5.0], expected])
+    of_seeds = records.groupby(["noise_multiplier", "seed"])[name].mean()
+    spread = of_seeds.groupby("noise_multiplier").std()
+    (bars,) = axis.containers[0].lines[2]
+    heights = [high - low for (_, low), (_, high) in bars.get_segments()]
+    np.testing.assert_allclose(heights, 2 * spread)
   labels = [axis.get_ylabel() for axis in axes[:2]]
   assert labels == ["test accuracy, mean of all rounds", "AAA"]
   Image.open(tmp_path / "images" / "frontier.png").verify()

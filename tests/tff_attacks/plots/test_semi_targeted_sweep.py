@@ -9,7 +9,7 @@ COMMON = {"dataset": "mnist", "sources": "[2]", "aggregator": "mean", "frequency
 
 
 def test_each_ata_stands_beside_that_without_attack(axes_of, tmp_path):
-  """Of the targets of its runs: two of the first attack, one of the second."""
+  """Of the targets of each round: two runs of the first attack, one of the second."""
   runs = pd.DataFrame(
     [
       COMMON | {"run": f"run{i}", "control": "none", "attack": attack, "no_attack": alone,
@@ -20,9 +20,9 @@ def test_each_ata_stands_beside_that_without_attack(axes_of, tmp_path):
       )
     ]
   )  # fmt: skip
-  for run in runs["run"]:
+  for run, targets in zip(runs["run"], ([0, 0], [1, 1], [-1, 0], [-1, -1]), strict=True):
     (tmp_path / "runs" / run).mkdir(parents=True)
-    metrics = pd.DataFrame({"round": [0, 1], "ata": [0.6, 0.8], "mta": [0.9, 0.9]})
+    metrics = pd.DataFrame({"round": [0, 1], "ata": [0.6, 0.8], "mta": 0.9, "target_2": targets})
     metrics.to_csv(tmp_path / "runs" / run / "metrics.csv")
   (tmp_path / "runs" / "none").mkdir()
   matrices = [[[9, 1, 0], [0, 9, 1], counts] for counts in ([1, 4, 5], [3, 5, 2])]
@@ -31,7 +31,7 @@ def test_each_ata_stands_beside_that_without_attack(axes_of, tmp_path):
   )
   ata, _ = axes_of(semi_targeted_sweep.rounds, runs, tmp_path)
   drawn = [line.get_ydata() for line in ata.lines if len(line.get_ydata())]
-  np.testing.assert_allclose(drawn, [[0.6, 0.8], [0.25, 0.4], [0.6, 0.8], [0.4, 0.5]])
+  np.testing.assert_allclose(drawn, [[0.6, 0.8], [0.25, 0.4], [0.6, 0.8], [np.nan, 0.3]])
 
 
 def test_choices_that_train_and_scale_did_not_try_count_among_all(axes_of, tmp_path):
