@@ -44,7 +44,7 @@ def confusion_matrix(folder: pathlib.Path) -> None:
   strongest = int(metrics["attack_accuracy"].fillna(-1).idxmax())
   figure, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
   for axis, row, name in (
-    (axes[0], strongest, "strongest attack"),
+    (axes[0], strongest, "highest attack accuracy"),
     (axes[1], len(metrics) - 1, "last round"),
   ):
     display = ConfusionMatrixDisplay(matrices[row])

@@ -35,7 +35,7 @@ def accuracies(folder: pathlib.Path) -> None:
   )
   axes.set(
     xlabel="round after convergence", ylabel="share of test images", ylim=(-0.02, 1.02),
-    title="The global model under attack",
+    title="The global model, round by round",
   )  # fmt: skip
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
   common.save(figure, folder, "accuracies")

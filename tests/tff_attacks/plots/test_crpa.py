@@ -17,7 +17,7 @@ def test_the_round_of_the_strongest_attack(accuracies, strongest, axes_of, tmp_p
   pd.DataFrame({"confusion": texts}).to_csv(tmp_path / "confusion.csv", index=False)
   axes = axes_of(crpa.confusion_matrix, tmp_path)
   titles = [axis.get_title() for axis in axes]
-  assert titles[0] == f"Global model after round {strongest} (strongest attack)"
+  assert titles[0] == f"Global model after round {strongest} (highest attack accuracy)"
   assert titles[1] == "Global model after round 3 (last round)"
   for axis, number in zip(axes, (strongest, 3), strict=True):
     np.testing.assert_array_equal(axis.images[0].get_array(), matrices[number - 1])
