@@ -20,7 +20,7 @@ A client trains a GAN against the global model to see a class that others hold, 
 it makes with an additional class (deep models under the GAN, DMGAN): among few clients, among \
 many with less data each, and on other data. Writes summary.csv (a row a run), a picture, and \
 table.md: what an independent classifier recognises, and how near the images are to the clients' \
-own, beside what a guess reaches, and the paper's finding, agreed or not.
+own, beside what a guess reaches, and the paper's finding, on its data agreed or not.
 It can be stopped at any time and goes on with resume=<folder>."""
 
 SETTINGS = ("few_clients", "many_clients", "other_data")

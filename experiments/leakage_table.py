@@ -16,7 +16,7 @@ SUMMARY = """\
 Runs every reconstruction of the server on one image's gradient, on one batch's, and on updates of \
 clients in federated averaging, in ever harder settings. Writes summary.csv (a row a run), a \
 picture of attack by setting, and table.md: PSNR, SSIM, the share of identified images and the \
-labels beside what a guess reaches, and the paper's finding, agreed or not.
+labels beside what a guess reaches, and the paper's finding, on its data agreed or not.
 It can be stopped at any time and goes on with resume=<folder>."""
 
 OWN: dict[str, dict[str, Any]] = {

@@ -31,7 +31,7 @@ GLOBAL_MODELS: dict[str, Callable[..., tf.keras.Model]] = {
 }
 """Each is (image shape, number of classes C) -> Keras model with C or C + 1 outputs."""
 
-_NO_LOGITS = ("hard_sigmoid", "relu", "sigmoid", "tanh")
+_NO_LOGITS = ("hard_sigmoid", "relu", "sigmoid", "softplus", "tanh")
 
 GENERATORS: dict[str, Callable[..., tf.keras.Model]] = {
   "crpa": crpa.generator,
@@ -194,10 +194,18 @@ def check_global_model(
   if not np.isfinite(values).all():
     raise ValueError(f"{option}: its output is not finite on images in [-1, 1]")
   probabilities = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)
-  last = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
-  if last in _NO_LOGITS and not probabilities:
+  if not probabilities and (last := _last_activation(model)) in _NO_LOGITS:
     raise ValueError(f"{option}: it ends with {last}; let it end with softmax, or with logits")
   return Contract(outputs[1], from_logits=not probabilities)
+
+
+def _last_activation(model: tf.keras.Model) -> str:
+  layer = model.layers[-1]
+  if isinstance(layer, tf.keras.Model):
+    return _last_activation(layer)
+  if isinstance(layer, tf.keras.layers.ReLU):
+    return "relu"
+  return getattr(getattr(layer, "activation", None), "__name__", "linear")
 
 
 def check_generator(model: tf.keras.Model, image_shape: tuple[int, int, int]) -> int:

@@ -48,8 +48,10 @@ def test_refuses_models_that_do_not_fit():
     registry.check_global_model(model, (28, 28, 1), 3)
   with pytest.raises(ValueError, match="its output is"):
     registry.check_global_model(model, tiny.IMAGE_SHAPE, 10)
-  for activation in ("sigmoid", "relu"):
-    last = tf.keras.layers.Activation(activation)
+  layers = tf.keras.layers
+  nested = tf.keras.Sequential([layers.Input([4]), layers.Activation("sigmoid")])
+  for last in (layers.Activation("sigmoid"), nested, layers.ReLU(), layers.Dense(4, "relu")):
+    activation = "relu" if isinstance(last, layers.ReLU | layers.Dense) else "sigmoid"
     bounded = tf.keras.Model(model.inputs, last(model.output))
     with pytest.raises(ValueError, match=f"it ends with {activation}; let it end with softmax"):
       registry.check_global_model(bounded, tiny.IMAGE_SHAPE, 3)

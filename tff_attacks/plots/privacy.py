@@ -160,7 +160,7 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
       axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
     gone = points[name].agg(lambda values: values.isna().sum())
     for noise in gone.index[gone > 0]:
-      text = f"{kind} {_of_runs(gone[noise], points.size()[noise])}"
+      text = f"{names[kind]}: {_of_runs(gone[noise], points.size()[noise])}"
       _tell(axis, text, means["epsilon"][noise], means[name][noise])
   for kind, style in (("none", "-"), ("sgd", "--")):
     free = attacked[attacked["setting"] == kind]

@@ -98,7 +98,8 @@ def test_frontier_names_what_diverged(axes_of, tmp_path):
   with_images(tmp_path, runs)
   axes = axes_of(privacy.frontier, runs, tmp_path)
   assert [[text.get_text() for text in axis.texts] for axis in axes[:2]] == [
-    ["records 3 of 4 diverged"], ["records diverged", "records 3 of 4 diverged"],
+    ["noise for records: 3 of 4 diverged"],
+    ["noise for records: diverged", "noise for records: 3 of 4 diverged"],
   ]  # fmt: skip
   names = [text.get_text() for text in axes[1].get_legend().get_texts()]
   assert "published optimizer (diverged)" in names

@@ -66,10 +66,11 @@ def test_noise_for_an_epsilon(target, sampling, setting):
 
 
 def test_an_epsilon_out_of_reach():
-  with pytest.raises(
-    ValueError, match=r"no noise multiplier from 0.01 to 10000 has epsilon = 1e-12"
-  ):
-    accounting.noise_multiplier(STUDY, 300, 1e-6, 1e-12)
+  for target, named in ((1e-12, "1e-12"), (1e12, "1e.12")):
+    with pytest.raises(
+      ValueError, match=rf"no noise multiplier from 0\.01 to 10000 has epsilon = {named}"
+    ):
+      accounting.noise_multiplier(STUDY, 300, 1e-6, target)
 
 
 def test_no_noise_no_privacy():
