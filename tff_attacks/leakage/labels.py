@@ -90,7 +90,7 @@ def dimitrov(model: tf.keras.Model, observation: Observation, seed: int) -> np.n
 
   Source: https://arxiv.org/abs/2206.12395.
   """
-  if len(_shares(observation)) == 1:
+  if leakage.num_steps(observation) == 1:
     return zsaa(model, observation, seed)
   start = _dummy_means(model, observation.weights, seed)
   end = _dummy_means(model, _client_weights(observation), seed)

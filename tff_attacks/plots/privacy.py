@@ -26,7 +26,8 @@ _NAMES = {
   "clients_clipped": "clients clipped",
   "clients": "noise for clients",
 }
-_OF_ANY_SIZE = {"microbatches": "noise for batches"}  # Published with a multiplier of 0.3.
+# Published is one size of it, a multiplier of 0.3.
+_OF_ANY_SIZE = _NAMES | {"microbatches": "noise for batches"}
 _ROWS = (
   ("aaa", "AAA", (0, None)),
   ("test_accuracy", "test accuracy,\nmean of all rounds", (0, 1)),
@@ -144,7 +145,6 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
 
   Means over the pairs and seeds, and the standard deviation over the seeds.
   """
-  names = _NAMES | _OF_ANY_SIZE
   for kind in kinds:
     noised = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] > 0)]
     points = noised.groupby("noise_multiplier")
@@ -154,13 +154,14 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
     means = over_seeds.mean()
     axis.errorbar(
       means["epsilon"], means[name], over_seeds[name].std().fillna(0), capsize=2, color="black",
-      linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white", label=names[kind],
+      linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
+      label=_OF_ANY_SIZE[kind],
     )  # fmt: skip
     if name == study.AAA:
       axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
     gone = points[name].agg(lambda values: values.isna().sum())
     for noise in gone.index[gone > 0]:
-      text = f"{names[kind]}: {_of_runs(gone[noise], points.size()[noise])}"
+      text = f"{_OF_ANY_SIZE[kind]}: {_of_runs(gone[noise], points.size()[noise])}"
       _tell(axis, text, means["epsilon"][noise], means[name][noise])
   for kind, style in (("none", "-"), ("sgd", "--")):
     free = attacked[attacked["setting"] == kind]
@@ -192,7 +193,7 @@ def _strips(axes, runs: pd.DataFrame, kinds: list[str], noises, folder: pathlib.
   for axis, noise in zip(axes[0], noises, strict=True):
     axis.set_title(f"multiplier {noise:g}" if noise else "clipped, no noise", fontsize=9)
   for row, kind in zip(axes, kinds, strict=True):
-    row[0].set_ylabel((_NAMES | _OF_ANY_SIZE)[kind])
+    row[0].set_ylabel(_OF_ANY_SIZE[kind])
     for axis, noise in zip(row, noises, strict=True):
       one = runs[(runs["setting"] == kind) & (runs["noise_multiplier"] == noise)]
       if one.empty:

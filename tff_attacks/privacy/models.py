@@ -17,12 +17,11 @@ def check_separable(model_fn: keras_state.ModelFn) -> None:
   """
   model = keras_state.build(model_fn)
   keras_state.assign(model, keras_state.read(model_fn()))
-  for layer in model._flatten_layers(include_self=False):
-    if isinstance(layer, tf.keras.layers.BatchNormalization):
-      raise ValueError(
-        f"layer {layer.name} (BatchNormalization) mixes the records of a batch; GroupNormalization "
-        "and LayerNormalization do not"
-      )
+  for layer in _batch_normalizations(model):
+    raise ValueError(
+      f"layer {layer.name} (BatchNormalization) mixes the records of a batch; GroupNormalization "
+      "and LayerNormalization do not"
+    )
   rng = np.random.default_rng(0)
   images = [tf.constant(rng.uniform(-1, 1, [8, *model.input_shape[1:]]), tf.float32) for _ in "ab"]
   mixed = tf.concat([images[0][:4], images[1][4:]], axis=0)
@@ -44,12 +43,16 @@ def check_noised(model: tf.keras.Model) -> None:
   Raises:
     ValueError: If it would get variances below zero.
   """
-  for layer in model._flatten_layers(include_self=False):
-    if isinstance(layer, tf.keras.layers.BatchNormalization):
-      raise ValueError(
-        f"model: layer {layer.name} (BatchNormalization) has a moving variance, which noise on "
-        "updates takes below zero; GroupNormalization and LayerNormalization have none"
-      )
+  for layer in _batch_normalizations(model):
+    raise ValueError(
+      f"model: layer {layer.name} (BatchNormalization) has a moving variance, which noise on "
+      "updates takes below zero; GroupNormalization and LayerNormalization have none"
+    )
+
+
+def _batch_normalizations(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+  layers = model._flatten_layers(include_self=False)
+  return [layer for layer in layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
 
 
 def _first_four(model: tf.keras.Model, batch: tf.Tensor, training: bool) -> tf.Tensor:
