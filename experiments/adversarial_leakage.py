@@ -1,9 +1,12 @@
 """Adversarial images out of a leaked gradient: what a model calls the pictures inverted from it."""
 
 from experiments import program, results_folder
-from experiments.adversarial_leakage_config import SUMMARY, AdversarialLeakageConfig, check
-
-_GROWING = ("images",)
+from experiments.adversarial_leakage_config import (
+  GROWING,
+  SUMMARY,
+  AdversarialLeakageConfig,
+  check,
+)
 
 
 def run(config: AdversarialLeakageConfig) -> int:
@@ -11,7 +14,7 @@ def run(config: AdversarialLeakageConfig) -> int:
   resume = config.resume
   if resume is not None:
     config = program.read_config(
-      "adversarial_leakage", AdversarialLeakageConfig, resume, (), _GROWING
+      "adversarial_leakage", AdversarialLeakageConfig, resume, (), GROWING
     )
   check(config)
   results_folder.check(config, resume is not None)
@@ -22,8 +25,6 @@ def run(config: AdversarialLeakageConfig) -> int:
   runtime_options.prepare_gpus()
   setup = adversarial_leakage_setup.prepare(config)
   with results_folder.opened(config, "adversarial_leakage", resume is not None) as results:
-    if resume is not None:
-      program.keep_grown(config, _GROWING)
     return adversarial_leakage_run.run(config, setup, results)
 
 

@@ -16,6 +16,9 @@ Read report.md, scores.csv and images/ in the results folder. It can be stopped 
 goes on with resume=<folder>."""
 
 TENSORS = ("all", "alike", "largest")
+GROWING = ("images",)
+"""Options that a resume may raise."""
+
 CALLS = {"misclassified": "wrongly", "correct": "rightly"}
 """How the target calls the test images that are chosen."""
 

@@ -114,11 +114,10 @@ def _options(config: Any, name: str) -> dict[str, Any]:
 def _run(config: Any, name: str, seed: int, folder: pathlib.Path) -> None:
   """Runs one of them in a process of its own; ours goes on if it has begun."""
   options = _options(config, name) | {"seed": seed, "output_dir": str(folder)}
-  if (folder / "config.yaml").exists():
-    if name == "crpa":
-      options = {"resume": str(folder)}
-    else:
-      shutil.rmtree(folder)
+  if name == "crpa" and (folder / "config.yaml").exists():
+    options = {"resume": str(folder)}
+  elif folder.exists():
+    shutil.rmtree(folder)
   program.call(name, options)
 
 

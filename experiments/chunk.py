@@ -12,6 +12,8 @@ import pathlib
 import traceback
 from typing import Any
 
+from submitit.core.utils import UncompletedJobError
+
 from experiments import program, results_folder, runtime_options
 from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
@@ -55,6 +57,7 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
 
   Raises:
     WorkerLostError: As it comes, for it is no failure of the run.
+    UncompletedJobError: The same, at the end of a cluster job's time.
   """
   with (
     (folder / "log.txt").open("a") as log,
@@ -69,6 +72,9 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
       print(error)
     except WorkerLostError as error:
       print(LOST + _first_line(error))
+      raise
+    except UncompletedJobError as error:
+      print(_first_line(error))
       raise
     except Exception as error:
       reason = f"{type(error).__name__}: {_first_line(error)}"

@@ -160,7 +160,7 @@ def _compile(shapes: _Shapes) -> Compiled:
     attack = attack._replace(
       training=_training(own, contract.from_logits, keep_model=shapes.keep_discriminator)
     )
-  federation = process.build_federation(model_fn, training, attack, _aggregator(shapes))
+  federation = process.build_federation(model_fn, training, attack, aggregator(shapes))
   return Compiled(
     dataset,
     model_fn,
@@ -221,14 +221,19 @@ def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:
   return local_training.plain_gradient(local_training.cross_entropy(from_logits))
 
 
-def _aggregator(shapes: _Shapes) -> tff.aggregators.WeightedAggregationFactory:
+def aggregator(shapes) -> tff.aggregators.WeightedAggregationFactory:
+  """How the server of a run, or of a sweep, combines updates.
+
+  Raises:
+    ValueError: See `aggregation.build_aggregator`.
+  """
   server = None  # The means assume nothing.
   if shapes.aggregator not in aggregator_names.MEANS:
     server = aggregation.Assumptions(
       shapes.num_clients,
       shapes.byzantine,
       shapes.norm_bound or math.inf,
-      shapes.noise_multiplier,
+      shapes.noise_multiplier or 0.0,
     )
   return aggregation.build_aggregator(shapes.aggregator, server)
 

@@ -174,6 +174,8 @@ def check(config: LeakageConfig) -> None:
     raise ConfigError("imprint_bins: robbing_the_fed needs an imprint block, give 100")
   if config.imprint_bins == 1:
     raise ConfigError("imprint_bins: must be 0, or 2 or more")
+  if config.imprint_weights == "small" and not config.imprint_bins:
+    raise ConfigError("imprint_weights: there is no imprint block, give imprint_bins=100")
   if config.images is not None and config.images > known_images(config):
     raise ConfigError(f"images: the client trains on {known_images(config)}")
   if config.labels == "given" and config.images not in (None, known_images(config)):

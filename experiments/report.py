@@ -24,8 +24,13 @@ older ones, and for those that are still running."""
 
 FILE = "report.html"
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
-_ENVIRONMENT = ("versions", "runtime", "device", "peak_memory_mb")
+_ENVIRONMENT = ("versions", "runtime", "device", "intra_op_threads", "peak_memory_mb")
 _IN_WORDS = "in_words"
+_FOREIGN = (
+  *("html", "autolink", "automail", "link", "reference", "short_reference"),
+  *("image_link", "image_reference", "short_image_ref"),
+)
+"""Of Markdown: what fetches something or leads elsewhere."""
 _ROUND = re.compile(r"round_(\d+)")
 
 
@@ -55,7 +60,10 @@ def run(config: ReportConfig) -> int:
   folder = pathlib.Path(config.folder)
   if not (folder / "config.yaml").is_file():
     raise ConfigError(f"folder: {config.folder} is no results folder")
-  print(f"Report: {write(folder)}")
+  try:
+    print(f"Report: {write(folder)}")
+  except (ValueError, AttributeError, yaml.YAMLError) as error:
+    raise ConfigError(f"folder: {config.folder} holds a damaged file: {error}") from error
   return 0
 
 
@@ -98,10 +106,11 @@ def _picture(path: pathlib.Path) -> Picture:
 
 
 def _html(text: str) -> markupsafe.Markup:
-  """A file in Markdown, whose HTML, if it has any, is text."""
+  """A file in Markdown; its HTML, pictures and links, if it has any, are text."""
   converter = markdown.Markdown(extensions=["tables"])
   converter.preprocessors.deregister("html_block")
-  converter.inlinePatterns.deregister("html")
+  for name in _FOREIGN:
+    converter.inlinePatterns.deregister(name)
   return markupsafe.Markup(converter.convert(text))
 
 

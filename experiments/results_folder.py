@@ -100,4 +100,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
       raise InUseError(f"resume: another process works in {folder}") from None
     except OSError as error:  # Some network file systems have no locks.
       logging.warning("%s cannot be locked (%s): start no second process there.", folder, error)
+    else:
+      for written in (folder, folder / "images"):
+        files.remove_unfinished(written)
     yield

@@ -270,8 +270,8 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
   program.check_start(
     config,
     (
-      "dataset", "num_clients", "samples_per_client", "seed", "keep_optimizer_state",
-      "clients_per_round", "batch_size", "local_epochs", "learning_rate",
+      "dataset", "model", "num_clients", "samples_per_client", "seed", "keep_optimizer_state",
+      "clients_per_round", "batch_size", "local_epochs", "learning_rate", "converge_rounds",
     ),
   )  # fmt: skip
   shapes = [

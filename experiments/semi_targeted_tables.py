@@ -59,16 +59,20 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
   by_dataset = pd.concat(cells)
   by_cell = by_dataset.groupby(level=[1, 2], sort=False)
   means = by_cell.mean()
+  # Of the same data sets as ours, or none.
+  theirs = by_cell.agg(lambda values: values.mean(skipna=False))
 
   def ratio(column, frequency, attack, other):
-    both = by_dataset[column].unstack([1, 2])[[(attack, frequency), (other, frequency)]]
-    one, over = both.dropna().mean()  # Of the same data sets.
-    return f"{one / over:.2f}" if over > 0 else ""
+    cells = [(attack, frequency), (other, frequency)]
+    ours = by_dataset["ata"].unstack([1, 2])[cells].dropna()
+    both = by_dataset[column].unstack([1, 2])[cells].loc[ours.index]
+    one, over = both.mean(skipna=False)
+    return f"{one / over:.2f}" if over > 0 and one >= 0 else ""
 
   rows = [
     (
-      *_name(cell), len(some), _spread(some["ata"]), f"{one['no_attack']:.3f}",
-      f"{one['best_mta']:.3f}", *map(_number, one[["ata_published", "mta_published"]]),
+      *_name(cell), some["ata"].count(), _spread(some["ata"]), f"{one['no_attack']:.3f}",
+      f"{one['best_mta']:.3f}", *map(_number, theirs.loc[cell, ["ata_published", "mta_published"]]),
     )
     for (cell, some), (_, one) in zip(by_cell, means.iterrows(), strict=True)
   ]  # fmt: skip

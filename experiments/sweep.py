@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,10 @@ import numpy as np
 import pandas as pd
 import tqdm
 from hydra.core.hydra_config import HydraConfig
+from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf
+from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments import data, program, results_folder, runtime_options
 from experiments import report as html
@@ -33,6 +37,12 @@ from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the reason in a line, and the traceback."""
+
+_LAUNCHERS = {
+  "joblib": JobLibLauncherConf,
+  "submitit_slurm": SlurmQueueConf,
+  "submitit_local": LocalQueueConf,
+}
 
 LOST = "Nothing to run on: "
 """How the last line of a run's log begins if its TFF workers are lost."""
@@ -48,13 +58,18 @@ class LaunchOptions:
   repetitions: int = option(
     3, "Runs of each kind, with seeds from `seed` on; resume= can add some.", at_least=1
   )
-  jobs: int = option(1, "Chunks that run at the same time.", at_least=1)
+  jobs: int = option(
+    1,
+    "Chunks that run at the same time; on one machine they share its cores, and with another "
+    "number of threads numbers differ by roundings.",
+    at_least=1,
+  )
   chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
   launcher: str = option(
     "joblib",
     "Where chunks run: in processes of this machine, or on a Slurm cluster (submitit_local tries "
     "that on this machine, all chunks at once).",
-    choices=("joblib", "submitit_slurm", "submitit_local"),
+    choices=tuple(_LAUNCHERS),
   )
   launcher_options: list[str] = option(
     [], "Settings of hydra.launcher, as [partition:gpu,timeout_min:600]."
@@ -118,11 +133,7 @@ def run(
   for option_name in given & set(config.varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
   validate(config)
-  for setting in config.launcher_options:
-    if ":" not in setting:
-      raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
-    if setting.partition(":")[0] in ("n_jobs", "array_parallelism"):
-      raise ConfigError(f"launcher_options: {setting!r} is what jobs= says")
+  _check_launcher(config)
   runs = plan(config)
   for run_name, count in collections.Counter(one.name for one in runs).items():
     if count > 1:
@@ -159,10 +170,31 @@ def run(
     return 0 if failures.empty else 1
 
 
+def _check_launcher(config: LaunchOptions) -> None:
+  for setting in config.launcher_options:
+    if ":" not in setting:
+      raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
+    if setting.partition(":")[0] in ("n_jobs", "array_parallelism"):
+      raise ConfigError(f"launcher_options: {setting!r} is what jobs= says")
+    try:
+      own = OmegaConf.from_dotlist([setting.replace(":", "=", 1)])
+      OmegaConf.merge(OmegaConf.structured(_LAUNCHERS[config.launcher]), own)
+    except OmegaConfBaseException as error:
+      reason = str(error).partition("\n")[0]
+      raise ConfigError(
+        f"launcher_options: {setting!r} is not allowed with launcher={config.launcher}: {reason}"
+      ) from error
+  if config.launcher == "submitit_slurm" and shutil.which("sbatch") is None:
+    raise ConfigError("launcher: submitit_slurm needs sbatch, which is not on the path")
+
+
 def _run_all(
   config: LaunchOptions, script: str, folder: pathlib.Path, runs: Sequence[Run], row: Row
 ) -> None:
-  """Launches what is unfinished; again if processes died, until two launches added no round."""
+  """Launches what is unfinished; again if processes died, until two launches added no round.
+
+  Not again on a cluster if one of its jobs failed: the others may still run there.
+  """
   for one in runs:
     (_run_folder(folder, one.name) / FAILURE).unlink(missing_ok=True)
   furthest, in_vain = _progress(folder, runs), 0
@@ -175,7 +207,9 @@ def _run_all(
     # a process must not stop the others again.
     ready.sort(key=lambda one: one.config.seed)
     ready.sort(key=lambda one: (_run_folder(folder, one.name) / "log.txt").exists())
-    _launch(config, folder, runs, row, _prepare(config, script, folder, ready))
+    status = _launch(config, folder, runs, row, _prepare(config, script, folder, ready))
+    if status and config.launcher == "submitit_slurm":
+      return
     reached = _progress(folder, runs)
     in_vain = 0 if reached > furthest else in_vain + 1
     furthest = max(reached, furthest)
@@ -194,9 +228,12 @@ def _is_over(folder: pathlib.Path, name: str) -> bool:
 
 
 def _progress(folder: pathlib.Path, runs: Sequence[Run]) -> int:
-  """Rounds that are done, and runs that are over."""
+  """How many rounds, those before an attack too, reconstructions and runs are done."""
   over = sum(_is_over(folder, one.name) for one in runs)
-  return over + sum(_count(folder, runs).values())
+  tables = ("metrics.csv", "convergence/metrics.csv", "scores.csv")
+  return over + sum(
+    _rows(_run_folder(folder, one.name) / table) for one in runs for table in tables
+  )
 
 
 def _prepare(
@@ -251,8 +288,8 @@ def _launch(
   runs: Sequence[Run],
   row: Row,
   chunks: pathlib.Path,
-) -> None:
-  """Runs the chunks and shows how far they are.
+) -> int:
+  """Runs the chunks, shows how far they are, and returns the launcher's exit status.
 
   Whatever ends this ends them, but for jobs that a cluster has already.
   """
@@ -277,6 +314,7 @@ def _launch(
     with contextlib.suppress(ProcessLookupError):
       os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+  return process.returncode
 
 
 def _watch(process: subprocess.Popen, folder: pathlib.Path, runs: Sequence[Run], row: Row) -> None:
@@ -307,11 +345,13 @@ def _count(folder: pathlib.Path, runs: Sequence[Run]) -> dict[str, int]:
   def count(one):
     if _is_finished(folder, one.name):
       return _rounds(one)
-    metrics = _run_folder(folder, one.name) / "metrics.csv"
-    rows = metrics.read_text().count("\n") - 1 if metrics.exists() else 0
-    return min(max(rows, 0), _rounds(one) - 1)
+    return min(_rows(_run_folder(folder, one.name) / "metrics.csv"), _rounds(one) - 1)
 
   return {one.name: count(one) for one in runs}
+
+
+def _rows(table: pathlib.Path) -> int:
+  return max(table.read_text().count("\n") - 1, 0) if table.exists() else 0
 
 
 def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:

@@ -14,9 +14,10 @@ import pandas as pd
 
 from experiments import sweep
 from experiments.crpa_config import INJECTED, CRPAConfig
-from experiments.options import ConfigError, option, shared, with_default
+from experiments.options import ConfigError, bad_input, option, shared, with_default
 from experiments.sweep import LaunchOptions, Run
 from tff_attacks.data import datasets
+from tff_attacks.learning.aggregator_names import MEANS
 from tff_attacks.metrics import classification
 
 
@@ -195,10 +196,19 @@ def run(
 ) -> int:
   """Runs a sweep of CRPA, see `sweep.run`; its report stands beside the published values."""
 
+  def checked(config):
+    runs = plan(config)
+    if config.aggregator not in MEANS:
+      from experiments import crpa_setup  # TensorFlow takes seconds to import.
+
+      with bad_input():
+        crpa_setup.aggregator(config)
+    return runs
+
   def compared(config, folder):
     from experiments import published  # SciPy and Matplotlib take seconds.
 
     report(config, folder)
     published.write(folder)
 
-  return sweep.run(config, name, "crpa", plan, row, compared)
+  return sweep.run(config, name, "crpa", checked, row, compared)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+  """Removes what an `atomic_write` of a killed process has left; no other may write there."""
+  for path in folder.glob(".*"):
+    if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):
+      path.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

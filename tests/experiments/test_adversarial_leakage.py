@@ -204,6 +204,8 @@ def test_a_run_does_not_go_on_with_other_images(finished, tmp_path):
   result = run(f"resume={folder}", "images=4")
   assert result.returncode == 2
   assert "error: resume: here the target calls other images wrongly" in result.stderr
+  kept = (folder / "config.yaml").read_text()
+  assert kept == (finished[0] / "config.yaml").read_text()
 
 
 def test_a_folder_of_images(tmp_path):

@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+from submitit.core.utils import UncompletedJobError
 
 from experiments import chunk, program, results_folder
 from experiments.options import ConfigError
@@ -109,3 +110,15 @@ def test_a_lost_worker_is_nobodys_failure(three):
   chunk.run(str(folder), "chunks_1.json", 0)
   assert finished(folder) == ["a", "b", "c"]
   assert runtimes == ["started", "ended", "started"]
+
+
+def test_the_end_of_a_cluster_jobs_time_is_nobodys_failure(three):
+  folder, errors, _ = three
+  errors.append(UncompletedJobError("Job not requeued because: timed-out too many times."))
+  with pytest.raises(UncompletedJobError):
+    chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a"]
+  assert not list(folder.glob(f"runs/*/{FAILURE}"))
+  assert "timed-out" in (folder / "runs" / "b" / "log.txt").read_text()
+  chunk.run(str(folder), "chunks_1.json", 0)
+  assert finished(folder) == ["a", "b", "c"]

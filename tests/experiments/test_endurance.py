@@ -68,7 +68,7 @@ def wait(program, folder, rng):
 
 
 def left_behind(folder):
-  return [path for path in folder.rglob("*") if re.search("temp[0-9]", path.name)]
+  return [path for path in folder.rglob("*") if re.search(r"temp\d|^\..+\.\d", path.name)]
 
 
 def test_a_program_killed_eight_times(undisturbed, tmp_path):

@@ -155,6 +155,7 @@ def test_a_trained_generator_serves_another_run_of_its_seed(tmp_path):
     (["labels=given", "images=2"], "images: labels=given has 4 labels, leave it out"),
     (["victims=11"], "victims: there are 10 clients"),
     (["attack=robbing_the_fed"], "imprint_bins: robbing_the_fed needs an imprint block"),
+    (["imprint_weights=small"], "imprint_weights: there is no imprint block"),
     (["imprint_bins=1"], "imprint_bins: must be 0, or 2 or more"),
     (["attack_options=[steps]"], "attack_options: 'steps' is not allowed; allowed: <name>:<value>"),
     (["attack=ggl", "images=1", "auxiliary_images=63"], "auxiliary_images: ggl needs 64"),

@@ -9,9 +9,15 @@ import pytest
 from PIL import Image
 
 from experiments import report
+from experiments.options import ConfigError
 from tests import programs
 
 HOSTILE = "<script>alert(1)</script>"
+FOREIGN = """\
+![a](http://a/b.png) ![b][x] ![x] [c](javascript:alert(1)) [d][x] [x] <http://a.b> <a@b.c>
+
+[x]: javascript:alert(1)
+"""
 
 
 class Page(html.parser.HTMLParser):
@@ -53,7 +59,7 @@ def folder(tmp_path):
   )
   (path / "failures.csv").write_text("run,reason\n")
   table = f"| a | b |\n|---|---|\n| 1 > 0 | {HOSTILE} |\n"
-  (path / "report.md").write_text(f"# Found `x < y`\n\n{HOSTILE}\n\n{table}")
+  (path / "report.md").write_text(f"# Found `x < y`\n\n{HOSTILE}\n\n{FOREIGN}\n\n{table}")
   return path
 
 
@@ -80,6 +86,7 @@ def test_nothing_is_fetched_and_nothing_runs(folder):
   page = Page(report.write(folder).read_text())
   assert not page.attributes("script")
   assert not page.attributes("link")
+  assert not page.attributes("a")
   for _, attributes in page.tags:
     for value in attributes.values():
       assert "//" not in (value or "").partition(",")[0]
@@ -104,6 +111,23 @@ def test_the_script(folder):
   result = programs.run("report", f"folder='{folder}'")
   assert result.returncode == 0, result.stderr
   assert f"Report: {folder / 'report.html'}" in result.stdout
+
+
+@pytest.mark.parametrize(
+  ("file", "text"),
+  [
+    ("config.yaml", "pairs: [4-9"),
+    ("config.yaml", "- 1"),
+    ("summary.json", '{"accuracy": 0.'),
+    ("summary.json", "[]"),
+    ("metrics.csv", "round,loss\n0,1\n0,1,2,3\n"),
+    ("report.md", b"\xff\xfe"),
+  ],
+)
+def test_a_damaged_file_is_refused(file, text, folder):
+  (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+  with pytest.raises(ConfigError, match=r"folder: .* holds a damaged file: "):
+    report.run(report.ReportConfig(folder=str(folder)))
 
 
 @pytest.mark.parametrize("options", [["folder=/nowhere"], []])

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from experiments import semi_targeted_setup
@@ -196,6 +197,25 @@ def test_an_attack_that_chooses_no_target_is_measured_by_the_configured_one(tmp_
     np.testing.assert_array_equal(found, np.where(json.loads(row["malicious"]), 7, -1))
 
 
+def merged(image_shape, num_classes):
+  """A model that ends with no fully connected layer."""
+  inputs = tf.keras.Input(image_shape)
+  flat = tf.keras.layers.Flatten()(inputs)
+  halves = [tf.keras.layers.Dense(num_classes)(flat) for _ in range(2)]
+  return tf.keras.Model(inputs, tf.keras.layers.Average()(halves))
+
+
+@pytest.mark.slow
+def test_a_model_without_a_fully_connected_end(tmp_path):
+  result = run(
+    *SHORT, "attack=label_flipping", "target=7", f"model={__name__}:merged",
+    f"output_dir={tmp_path}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  assert not (tmp_path / "features.npz").exists()
+  assert (tmp_path / "images" / "accuracies.png").exists()
+
+
 def test_once_begun_it_needs_its_start_no_more(finished):
   folder, _ = finished
   begun = config(start_from="/nowhere", output_dir=str(folder))
@@ -205,7 +225,8 @@ def test_once_begun_it_needs_its_start_no_more(finished):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"model": "attacking_distance_unpooled"}, "are not those of model=attacking_distance_unpool"),
+    ({"model": "attacking_distance_unpooled"}, "has model=attacking_distance, not attacking_dis"),
+    ({"converge_rounds": 9}, "has converge_rounds=.*, not 9"),
     ({"seed": 1}, "has seed=0, not 1"),
     ({"samples_per_client": 50}, "has samples_per_client=60, not 50"),
     ({"learning_rate": 0.1}, "has learning_rate=0.001, not 0.1"),

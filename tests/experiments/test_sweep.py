@@ -59,6 +59,21 @@ def test_sweeps_over_privacy(experiment, tmp_path):
     ),
     ("combinations", ["launcher_options=[a]"], "error: launcher_options: 'a' is not allowed"),
     ("combinations", ["launcher_options=[n_jobs:4]"], "launcher_options: 'n_jobs:4' is what jobs="),
+    (
+      "combinations",
+      ["launcher_options=[partition:gpu]"],
+      "launcher_options: 'partition:gpu' is not allowed with launcher=joblib: Key 'partition'",
+    ),
+    (
+      "combinations",
+      ["launcher=submitit_local", "launcher_options=[timeout_min:ten]"],
+      "launcher_options: 'timeout_min:ten' is not allowed with launcher=submitit_local: Value",
+    ),
+    (
+      "combinations",
+      ["preset=quick", "aggregator=bulyan", "byzantine=2"],
+      "error: aggregator: bulyan needs 11 clients in a round if 2 may be malicious, there are 10",
+    ),
     ("combinations", ["attack=none"], "error: attack: is what the sweep varies; leave it out"),
     ("distributions", ["pairs=[4-9]", "alpha=1"], "error: alpha: is what the sweep varies"),
     (
@@ -313,6 +328,29 @@ def test_launches_go_on_as_long_as_they_add_rounds(tmp_path, monkeypatch):
     assert "another process works in" in sweep._reason(tmp_path, one)
   (tmp_path / "runs" / "one" / "log.txt").write_text(f"begun\n{sweep.LOST}no worker answers\n")
   assert sweep._reason(tmp_path, one) == "Nothing to run on: no worker answers"
+
+
+def test_a_failed_launch_on_a_cluster_is_not_followed_by_another(tmp_path, monkeypatch):
+  launches = []
+  monkeypatch.setattr(sweep, "_launch", lambda *arguments: launches.append(arguments) or 1)
+  monkeypatch.setattr(sweep, "_prepare", lambda *arguments: None)
+  one = sweep.Run("one", "none", types.SimpleNamespace(rounds=9, seed=0))
+  for launcher, expected in (("submitit_slurm", 1), ("joblib", 2)):
+    launches.clear()
+    config = sweep.LaunchOptions(launcher=launcher)
+    sweep._run_all(config, "crpa", tmp_path, [one], None)
+    assert len(launches) == expected
+
+
+def test_what_comes_before_the_attack_is_progress(tmp_path):
+  one = sweep.Run("one", "none", types.SimpleNamespace(rounds=9, seed=0))
+  folder = tmp_path / "runs" / "one"
+  (folder / "convergence").mkdir(parents=True)
+  assert sweep._progress(tmp_path, [one]) == 0
+  (folder / "convergence" / "metrics.csv").write_text("round\n0\n1\n")
+  assert sweep._progress(tmp_path, [one]) == 2
+  (folder / "scores.csv").write_text("round\n0\n")
+  assert sweep._progress(tmp_path, [one]) == 3
 
 
 def test_a_sweep_in_use_is_refused(finished):

@@ -30,7 +30,8 @@ def distance_aware(
   """Builds ADA: it chooses targets, flips labels, trains and scales.
 
   Args:
-    parameters: Default parameters; the `targets` stand as long as nothing better is known.
+    parameters: Default parameters; the `targets` stand as long as nothing better is known. By
+      Eq. 11 another source may be a target.
     full_knowledge: Whether images of all classes are used, or those of the sources only.
     from_logits: Whether the global model's outputs are logits.
 

@@ -130,6 +130,7 @@ def flip(data: Images, state: State, seed: tf.Tensor) -> Images:
   others = tf.random.experimental.stateless_shuffle(others, keras_state.fold_in(seed, 0))
   rate = state.parameters.injection_rate
   wanted = tf.cast(tf.size(flipped), tf.float32) * (1 - rate) / rate
+  wanted = tf.minimum(wanted, tf.cast(tf.size(others), tf.float32))
   order = tf.concat([flipped, others[: tf.cast(tf.round(wanted), tf.int32)]], axis=0)
   labels = tf.where(of_source, tf.gather(state.targets, data.labels), data.labels)
   return Images(tf.gather(data.images, order), tf.gather(labels, order))

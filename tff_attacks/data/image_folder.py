@@ -24,14 +24,15 @@ def load(folder: str, size: int) -> Dataset:
 
   Raises:
     FileNotFoundError: If there is no such folder.
-    ValueError: If it has fewer than two classes, no images, or a file that is no image.
+    ValueError: If it has fewer than two classes, one without images (BMP, GIF, JPEG or PNG, by
+      their names), or such a file that is no image.
   """
   import tensorflow as tf
 
   path = pathlib.Path(folder)
   if not path.is_dir():
     raise FileNotFoundError(f"data_dir: {path} is no folder")
-  if sum(child.is_dir() for child in path.iterdir()) < 2:
+  if sum(child.is_dir() and child.name[0] != "." for child in path.iterdir()) < 2:
     raise ValueError(f"data_dir: {path} needs a subfolder for each of two or more classes")
   try:
     with contextlib.redirect_stdout(io.StringIO()):  # It prints what it found.
@@ -42,6 +43,9 @@ def load(folder: str, size: int) -> Dataset:
   except (ValueError, tf.errors.InvalidArgumentError) as error:
     reason = str(error).partition("\n")[0]
     raise ValueError(f"data_dir: {path} cannot be read: {reason}") from error
+  for label, name in enumerate(batches.class_names):
+    if not any((some == label).any() for _, some in pairs):
+      raise ValueError(f"data_dir: {path / name} has no BMP, GIF, JPEG or PNG image")
   pixels, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
   everything = to_images(pixels, labels)
   order = np.random.default_rng(0).permutation(labels.size)

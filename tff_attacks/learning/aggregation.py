@@ -145,6 +145,9 @@ def build_aggregator(
   server = server or Assumptions(clients_per_round=1)
   if name in BOUNDED and math.isinf(server.norm_bound):
     raise ValueError(f"norm_bound: aggregator={name} needs one")
+  server = server._replace(  # TFF's factories take no integers.
+    norm_bound=float(server.norm_bound), noise_multiplier=float(server.noise_multiplier)
+  )
   if name in RULES:
     rule = RULES[name](server)
     least = rule.least_clients(server.byzantine)

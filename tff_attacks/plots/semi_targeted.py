@@ -15,7 +15,8 @@ def draw_all(folder: pathlib.Path, sources: list[int]) -> None:
   """Draws every figure of a results folder into its `images/`."""
   accuracies(folder)
   norms(folder)
-  features(folder, sources)
+  if (folder / "features.npz").exists():
+    features(folder, sources)
 
 
 def accuracies(folder: pathlib.Path) -> None:

@@ -26,7 +26,9 @@ def numbers(data):
   return np.asarray(data.images)[:, 0, 0, 0].astype(int)
 
 
-@pytest.mark.parametrize(("rate", "others"), [(0.5, 4), (0.25, 12), (0.8, 1), (1.0, 0), (0.1, 16)])
+@pytest.mark.parametrize(
+  ("rate", "others"), [(0.5, 4), (0.25, 12), (0.8, 1), (1.0, 0), (0.1, 16), (1e-9, 16)]
+)
 def test_the_injection_rate_is_the_share_of_flipped_images(rate, others):
   own = holding(4, 9, 7)
   _, data = poison(label_flipping.label_flipping(parameters(injection_rate=rate)), own)

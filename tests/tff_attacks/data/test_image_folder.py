@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +46,14 @@ def test_refusals(folder, tmp_path):
     image_folder.load(str(tmp_path / "nowhere"), 8)
   with pytest.raises(ValueError, match="needs a subfolder for each of two or more classes"):
     image_folder.load(str(folder / "n00000000"), 8)
+  (folder / "n00000000" / ".git").mkdir()
+  with pytest.raises(ValueError, match="needs a subfolder for each of two or more classes"):
+    image_folder.load(str(folder / "n00000000"), 8)
+  (folder / "tiff").mkdir()
+  (folder / "tiff" / "a.tif").write_bytes(b"an image of another format")
+  with pytest.raises(ValueError, match=r"data_dir: .*tiff has no BMP, GIF, JPEG or PNG image"):
+    image_folder.load(str(folder), 8)
+  shutil.rmtree(folder / "tiff")
   (folder / "n00000001" / "images" / "0.png").write_bytes(b"no image")
   with pytest.raises(ValueError, match=r"data_dir: .* cannot be read"):
     image_folder.load(str(folder), 8)

@@ -110,7 +110,7 @@ def test_if_all_are_refused_the_result_is_zero(name):
 
 @pytest.mark.parametrize("name", aggregator_names.NOISY)
 def test_dp_adds_its_noise(name):
-  server = SERVER._replace(norm_bound=1.0, noise_multiplier=2.0)
+  server = SERVER._replace(norm_bound=1, noise_multiplier=2)  # Integers, too.
   factory = aggregation.build_aggregator(name, server)
   aggregator = factory.create(tff.TensorType(np.float32, [5000]), tff.TensorType(np.float32))
   values = [np.zeros(5000, np.float32)] * CLIENTS
