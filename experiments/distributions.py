@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from experiments import program, sweep, sweep_plan
+from experiments import program, results_folder, sweep_plan
 from experiments.options import ConfigError, option
 
 SUMMARY = """\
@@ -69,7 +69,7 @@ def choose_pairs(config: PairsConfig) -> list[tuple[int, int]]:
   from tff_attacks.plots import study
 
   folder = pathlib.Path(config.combinations)
-  summary = sweep.read("combinations", "combinations", config.combinations)
+  summary = results_folder.read_sweep("combinations", "combinations", config.combinations)
   try:
     if len((folder / "failures.csv").read_text().splitlines()) > 1:
       raise ConfigError(f"combinations: not all runs of {folder} are complete")

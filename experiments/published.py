@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from experiments import claims, results_folder, sweep
+from experiments import claims, results_folder
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
 from experiments.tables import markdown
@@ -52,7 +52,7 @@ def read(experiment: str, folder: str) -> pd.DataFrame:
   Raises:
     ConfigError: If it is not there, of another experiment or dataset, or another attack.
   """
-  summary = sweep.read(experiment, experiment, folder)
+  summary = results_folder.read_sweep(experiment, experiment, folder)
   dataset = summary["dataset"].iloc[0]
   if not _reference(dataset).is_file():
     raise ConfigError(f"{experiment}: the study has no values for {dataset}")

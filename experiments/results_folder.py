@@ -7,12 +7,15 @@ import fcntl
 import logging
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from experiments.options import ConfigError
 from tff_attacks import files
+
+if TYPE_CHECKING:
+  import pandas as pd
 
 EXPERIMENT = "experiment.txt"
 """In a results folder: what made it."""
@@ -104,3 +107,21 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
       for written in (folder, folder / "images"):
         files.remove_unfinished(written)
     yield
+
+
+def read_sweep(option: str, experiment: str, folder: str) -> "pd.DataFrame":
+  """Reads the `summary.csv` of a sweep that an option names.
+
+  Raises:
+    ConfigError: If it is not there, or of another experiment.
+  """
+  from tff_attacks.plots import study  # Matplotlib takes a second to import.
+
+  try:
+    found = (pathlib.Path(folder) / EXPERIMENT).read_text()
+    summary = study.read(pathlib.Path(folder))
+  except (OSError, ValueError) as error:
+    raise ConfigError(f"{option}: {folder} holds no sweep with runs: {error}") from error
+  if found != experiment:
+    raise ConfigError(f"{option}: {folder} is of experiments.{found}")
+  return summary

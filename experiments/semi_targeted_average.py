@@ -44,9 +44,7 @@ def run(config: AverageConfig) -> int:
 
 
 def _read(folder: str):
-  from experiments import sweep
-
-  summary = sweep.read("sweeps", "semi_targeted_sweep", folder)
+  summary = results_folder.read_sweep("sweeps", "semi_targeted_sweep", folder)
   summary = summary[(summary["attack"] != "none") & (summary["aggregator"] == "mean")]
   if summary.empty:
     raise ConfigError(f"sweeps: no attack on the mean is finished in {folder}")

@@ -385,24 +385,6 @@ def _reason(folder: pathlib.Path, one: Run) -> str:
   return f"its process ended, see log.txt in {folder} and {own}"
 
 
-def read(option: str, experiment: str, folder: str) -> pd.DataFrame:
-  """Reads the `summary.csv` of a sweep that an option names.
-
-  Raises:
-    ConfigError: If it is not there, or of another experiment.
-  """
-  from tff_attacks.plots import study  # Matplotlib takes a second to import.
-
-  try:
-    found = (pathlib.Path(folder) / results_folder.EXPERIMENT).read_text()
-    summary = study.read(pathlib.Path(folder))
-  except (OSError, ValueError) as error:
-    raise ConfigError(f"{option}: {folder} holds no sweep with runs: {error}") from error
-  if found != experiment:
-    raise ConfigError(f"{option}: {folder} is of experiments.{found}")
-  return summary
-
-
 def summarise(folder: pathlib.Path, runs: Sequence[Run], row: Row) -> pd.DataFrame:
   """Writes `summary.csv`, a row for each finished run, and returns it."""
   finished = {one.name for one in runs if _is_finished(folder, one.name)}

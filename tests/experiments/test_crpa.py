@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 from tests import programs
+from tff_attacks.metrics import classification
 
 SHORT = ["rounds=6", "images_per_class=40", "generator_steps=3", "checkpoint_every=1"]
 
@@ -109,11 +111,17 @@ def test_leaves_a_complete_results_folder(finished):
   }  # fmt: skip
   metrics = pd.read_csv(folder / "metrics.csv")
   assert metrics["round"].tolist() == list(range(6))
+  matrices = classification.read_confusion_matrices(folder / "confusion.csv")
+  shares = np.array([matrix[0, 6] / matrix[0].sum() for matrix in matrices])
+  assert metrics["attack_accuracy"].to_numpy() == pytest.approx(shares)
+  average = np.average(shares, weights=0.99 ** np.arange(6)[::-1])
+  assert metrics["attack_accuracy_ema"].iloc[-1] == pytest.approx(average)
   summary = json.loads((folder / "summary.json").read_text())
   for name in ("test_loss", "test_accuracy", "attack_accuracy", "average_attack_accuracy"):
     assert summary[name] == pytest.approx(metrics[name].iloc[-1])
   assert summary["average_attack_accuracy"] == pytest.approx(metrics["attack_accuracy"].mean())
   assert summary["versions"]["tensorflow"] == "2.14.1"
+  assert summary["intra_op_threads"] >= 1
   partition = json.loads((folder / "partition.json").read_text())
   assert partition["adversaries"] == [1]
   assert partition["adversary_holds"][0] == partition["adversary_holds"][6] == 0

@@ -222,6 +222,12 @@ def test_noise_for_an_epsilon_at_the_end(mode):
   assert "epsilon" in privacy.statement(30).lower()
 
 
+@pytest.mark.parametrize(("changes", "rounds"), [(RECORDS, 20), (CLIENTS | {"delta": 0.01}, 10)])
+def test_every_pass_over_the_records_counts(changes, rounds):
+  once, twice = (protected(config(**changes, local_epochs=n))[1] for n in (1, 2))
+  assert twice.epsilon(10)["epsilon"] == pytest.approx(once.epsilon(rounds)["epsilon"])
+
+
 @pytest.mark.parametrize(
   ("changes", "reason"),
   [

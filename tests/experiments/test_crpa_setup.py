@@ -4,11 +4,13 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from experiments import crpa_run, crpa_setup
 from experiments import data as data_lib
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
+from tff_attacks import keras_state
 from tff_attacks.attacks import crpa
 from tff_attacks.data import datasets
 from tff_attacks.runtime import in_process
@@ -132,3 +134,14 @@ def test_fewer_test_images_are_the_first():
   np.testing.assert_array_equal(few.images, DIGITS.test.images[:50])
   np.testing.assert_array_equal(few.labels, DIGITS.test.labels[:50])
   assert data_lib.load("digits", None, 0).test.labels.size == DIGITS.test.labels.size
+
+
+def test_training_is_what_was_asked_for():
+  one = config(attack="none", optimizer="adam", local_epochs=3, batch_size=5, learning_rate=0.25)
+  setup = crpa_setup.prepare(one)
+  weights = keras_state.initial_weights(setup.compiled.model_fn, 0)
+  state = setup.compiled.training.initialize(weights)
+  assert float(state["learning_rate"]) == 0.25
+  model = keras_state.build(setup.compiled.model_fn)
+  trained = setup.compiled.training.train(model, weights, state, setup.data[0], tf.constant([0, 1]))
+  assert int(trained.optimizer["step"]) == 3 * 20 / 5

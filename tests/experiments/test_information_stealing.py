@@ -12,6 +12,8 @@ from experiments import information_stealing_run
 from experiments.information_stealing_config import InformationStealingConfig, check
 from experiments.options import ConfigError
 from tests import programs
+from tff_attacks.learning import aggregation
+from tff_attacks.metrics import classification
 
 SHORT = [
   "rounds=6", "images_per_class=40", "samples_per_round=10", "generator_steps=4",
@@ -40,6 +42,12 @@ def test_leaves_a_complete_results_folder(finished):
   metrics = pd.read_csv(folder / "metrics.csv")
   assert metrics["attack_started"].tolist() == [-1, -1, -1, 3, 3, 3]
   assert {"precision", "recall", "f1", "target_recall", "training_loss_10"} <= set(metrics.columns)
+  matrices = classification.read_confusion_matrices(folder / "confusion.csv")
+  for matrix, row in zip(matrices, metrics.to_dict("records"), strict=True):
+    assert row["test_accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    for prefix, too in (("", True), ("honest_", False)):
+      for name, value in classification.macro_scores(matrix, too)._asdict().items():
+        assert row[prefix + name] == pytest.approx(value)
   # Nothing to train on before the attack.
   assert (metrics["training_loss_10"] > 0).tolist() == [False] * 3 + [True] * 3
   quality = pd.read_csv(folder / "reconstruction.csv")
@@ -109,7 +117,7 @@ def test_each_honest_user_holds_a_class_and_the_adversary_nothing():
   assert set(setup.dataset.test.labels) == set(range(10))
 
 
-def test_noise_optimizers_and_aggregator_are_the_asked_for():
+def test_noise_optimizers_and_aggregator_are_the_asked_for(monkeypatch):
   seed = tf.constant([0, 1])
   for noise, largest in (("uniform", 1), ("normal", 4)):
     drawn = information_stealing_run.prepare(config(noise=noise)).draw_noise(50, seed)
@@ -120,6 +128,22 @@ def test_noise_optimizers_and_aggregator_are_the_asked_for():
   )
   assert tf.nest.flatten(kept.initial_client(0, 0).optimizer)
   assert not tf.nest.flatten(dropped.initial_client(0, 0).optimizer)
+  asked, build = [], aggregation.build_aggregator
+  monkeypatch.setattr(
+    aggregation, "build_aggregator", lambda name: asked.append(name) or build(name)
+  )
+  options = {
+    "target": 3, "generated_images": 31, "generator_steps": 7, "total_variation": 0.5,
+    "generator_learning_rate": 0.25, "start_accuracy": 0.75, "latest_start": 5,
+  }  # fmt: skip
+  setup = information_stealing_run.prepare(
+    config(**options, samples_per_round=11, learning_rate=0.125, aggregator="nonempty_mean",
+           keep_optimizer_state=True)
+  )  # fmt: skip
+  expected = {name: options[name] for name in options if name != "generator_steps"}
+  assert setup.parameters._asdict() == expected | {"steps": 7, "drawn_images": 11}
+  assert float(setup.federation.initial_client(0, 0).optimizer["learning_rate"]) == 0.125
+  assert asked == ["nonempty_mean"]
 
 
 def test_a_victim_of_two_users_holds_its_classes():

@@ -15,6 +15,7 @@ from experiments import semi_targeted_setup
 from experiments.options import ConfigError
 from tests import programs
 from tests.experiments.test_semi_targeted_setup import config
+from tff_attacks.metrics import classification
 
 SHORT = ["num_clients=6", "samples_per_client=60", "clients_per_round=4", "rounds=6", "patience=2",
          "attacking_frequency=0.5", "checkpoint_every=1", "converge_rounds=6"]  # fmt: skip
@@ -44,6 +45,20 @@ def test_leaves_its_results(finished):
   assert summary["its_mta"] == best["mta"]
   assert summary["its_targets"] == {"2": best["target_2"]}
   assert summary["not_finite"] == 0
+  matrices = classification.read_confusion_matrices(folder / "confusion.csv")
+  for matrix, row in zip(matrices, metrics.to_dict("records"), strict=True):
+    of_source = matrix[2] / matrix[2].sum()
+    others = np.delete(np.arange(10), 2)
+    expected = {
+      "ata": np.nan if row["target_2"] == -1 else of_source[int(row["target_2"])],
+      "max_ata": of_source[others].max(),
+      "mta": np.diag(matrix)[others].sum() / matrix[others].sum(),
+    }
+    assert {name: row[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+  # Those who take part are drawn anew, not as in the rounds before the attack.
+  drawn = [json.loads(row) for row in pd.read_csv(folder / "clients.csv")["client"]]
+  sample = semi_targeted_setup.prepare(config(seed=0)).sample
+  assert drawn == [sample(6 + i) for i in range(6)]
   assert (metrics["max_ata"] >= metrics["ata"].fillna(0)).all()
   assert summary["malicious_clients_in_all"] == metrics["malicious_clients"].sum() > 0
   # ADA chooses another class than the source, once a compromised client is there.

@@ -16,6 +16,7 @@ from experiments import (
 from experiments.options import ConfigError
 from experiments.semi_targeted_config import SemiTargetedConfig, check
 from tff_attacks import keras_state
+from tff_attacks.attacks import distance_aware, label_flipping, scaling
 from tff_attacks.learning import process
 from tff_attacks.simulation import loop
 
@@ -44,6 +45,34 @@ def test_the_sentence(mta, honest_sources, said, monkeypatch):
   assert said in sentence
   assert "2 called 3 (ATA) was 0.09 before and at most 0.03 then" in sentence
   assert ("forgets" in sentence) != honest_sources
+
+
+def test_attacks_are_what_their_names_say(monkeypatch):
+  monkeypatch.setattr(distance_aware, "distance_aware", lambda parameters, **given: given)
+  monkeypatch.setattr(label_flipping, "label_flipping", lambda parameters, **given: given)
+  monkeypatch.setattr(scaling, "model_replacement", lambda factor: factor)
+
+  def made(name, boost=None):
+    shapes = types.SimpleNamespace(attack=name, boost=boost, clients_per_round=4)
+    return semi_targeted_setup._attack(shapes, None, from_logits=False)
+
+  assert made("ada_full") == {"from_logits": False, "full_knowledge": True}
+  assert made("ada_partial") == {"from_logits": False, "full_knowledge": False}
+  assert made("label_flipping") == {}
+  assert made("train_and_scale") == {"poison_update": scaling.train_and_scale}
+  assert made("model_replacement") == {"poison_update": 4}
+  assert made("model_replacement", 3.0) == {"poison_update": 3}
+
+
+def test_parameters_are_the_asked_for():
+  fixed, chosen = (
+    semi_targeted_setup.prepare(config(attack=name, target=7, injection_rate=0.3)).parameters
+    for name in ("label_flipping", "ada_full")
+  )
+  for found, target in ((fixed, 7), (chosen, -1)):
+    assert np.flatnonzero(found.sources).tolist() == [2]
+    assert found.targets[2] == target
+    assert found.injection_rate == 0.3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The sweep of semi-targeted attacks: its plan, its tables, and a small one as a user runs it."""
 
 import json
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from experiments.semi_targeted_config import check
 from experiments.semi_targeted_sweep import SemiTargetedSweepConfig
 from tests import programs
 from tff_attacks.metrics import classification
+from tff_attacks.plots import study
+
+RESULTS = pathlib.Path(semi_targeted_sweep.__file__).parent / "results"
 
 
 def plan(**options):
@@ -166,6 +170,15 @@ def test_the_ratio_of_the_means_is_no_mean_of_ratios():
   found = semi_targeted_tables.advantages(some, pd.DataFrame({"ata": []})).iloc[0]
   assert found["ratio"].tolist() == pytest.approx([1.25, 4])
   assert found["of_means"] == pytest.approx(0.7 / 0.45)
+
+
+@pytest.mark.parametrize(
+  "table", sorted(RESULTS.glob("semi_targeted*/tables.md")), ids=lambda path: path.parent.name
+)
+def test_the_committed_tables_are_of_their_runs(table):
+  runs = study.read(table.parent)
+  text = semi_targeted_tables.describe(runs, json.loads(runs["sources"].iloc[0]))
+  assert table.read_text().strip() == "\n".join(text).strip()
 
 
 def mean_only(summary):

@@ -414,7 +414,7 @@ def test_the_script_for_slurm(tmp_path, monkeypatch):
 def test_a_summary_that_no_sweep_wrote_is_refused(tmp_path):
   (tmp_path / "summary.csv").write_text("run\n")
   with pytest.raises(ConfigError, match=r"sweeps: .* holds no sweep with runs"):
-    sweep.read("sweeps", "semi_targeted_sweep", str(tmp_path))
+    results_folder.read_sweep("sweeps", "semi_targeted_sweep", str(tmp_path))
   (tmp_path / "experiment.txt").write_text("combinations")
   with pytest.raises(ConfigError, match=r"sweeps: .* is of experiments\.combinations"):
-    sweep.read("sweeps", "semi_targeted_sweep", str(tmp_path))
+    results_folder.read_sweep("sweeps", "semi_targeted_sweep", str(tmp_path))

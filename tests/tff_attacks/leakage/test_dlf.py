@@ -101,7 +101,7 @@ def test_the_first_loss_is_that_of_the_source(copies):
   """Sums over the steps, compared, over the number of batches that are sought."""
   data, epochs, steps = pictures(0, 4, 16), 3, 6
   observation = observe_training(mlp, data, 0, 2, epochs, learning_rate=0.02)
-  weights = dict.fromkeys(("total_variation", "clipping", "order_invariance"), 0.0)
+  weights = {"total_variation": 0.5, "clipping": 20.0, "order_invariance": 30.0}
   attack = dlf.dlf(mlp, given(data), steps=1, copies=copies, **weights)
   found = attack(observation, 0)
   rng = np.random.default_rng(0)
@@ -127,7 +127,14 @@ def test_the_first_loss_is_that_of_the_source(copies):
   true = [steps * mean for mean in leakage.mean_gradient(observation)]
   layer = np.exp([0, 0, -1, -1])
   squares = [((m - t) ** 2).sum() for m, t in zip(moved, true, strict=True)]
+  flat = start.reshape(-1, 16, 16, 3)
+  roughness = sum((np.diff(flat, axis=axis) ** 2).sum() for axis in (1, 2))
+  outside = (np.maximum(np.abs(flat) - 1, 0) ** 2).sum() / 4  # Of pixels in [0, 1].
   expected = 2.0 * (layer * squares).sum() / (steps if copies else 2)
+  expected += (0.5 * roughness + 20 * outside) / len(flat)
+  if copies:
+    kernel = dlf.embedding(3, rng)
+    expected += 30 * dlf.order_distance(tf.constant(start, tf.float32), kernel).numpy()
   assert found.losses[0] == pytest.approx(expected, rel=1e-3)
 
 

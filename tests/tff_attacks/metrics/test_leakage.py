@@ -22,6 +22,16 @@ def test_a_perfect_reconstruction():
   assert scores.copied == 1
 
 
+@pytest.mark.parametrize(("decibels", "copied"), [(24, 0), (26, 1)])
+def test_a_copy_is_above_25_decibels(decibels, copied):
+  true = images(4)
+  true = true._replace(images=true.images / 2)  # So that nothing is cut off.
+  found = true.images + 2 * 10 ** (-decibels / 20)
+  scores = leakage.score(found, true, true)
+  assert scores.psnr == pytest.approx(decibels, abs=0.01)
+  assert scores.copied == copied
+
+
 def reference_ssim(first, second):
   """Wang et al., 2004, with an 11x11 Gaussian window that stays within the image."""
   axis = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
