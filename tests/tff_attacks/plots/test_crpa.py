@@ -21,3 +21,19 @@ def test_the_round_of_the_strongest_attack(accuracies, strongest, axes_of, tmp_p
   assert titles[1] == "Global model after round 3 (last round)"
   for axis, number in zip(axes, (strongest, 3), strict=True):
     np.testing.assert_array_equal(axis.images[0].get_array(), matrices[number - 1])
+
+
+def test_attack_accuracy_draws_its_columns(axes_of, tmp_path):
+  metrics = pd.DataFrame(
+    {
+      "round": [0, 1, 2], "attack_accuracy": [0.1, 0.6, 0.3], "test_accuracy": [0.5, 0.6, 0.7],
+      "attack_accuracy_ema": [0.1, 0.35, 0.33], "average_attack_accuracy": [0.1, 0.35, 0.333],
+    }
+  )  # fmt: skip
+  metrics.to_csv(tmp_path / "metrics.csv", index=False)
+  (axes,) = axes_of(crpa.attack_accuracy, tmp_path, 4, 9)
+  names = ("attack_accuracy", "attack_accuracy_ema", "test_accuracy")
+  for line, name in zip(axes.lines, names, strict=True):
+    np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+    np.testing.assert_array_equal(line.get_ydata(), metrics[name])
+  assert axes.get_title() == "Class 4 called 9 by the global model: AAA 0.33"

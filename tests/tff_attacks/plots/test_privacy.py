@@ -40,6 +40,11 @@ def test_settings_draws_each_mean(axes_of, tmp_path):
     np.testing.assert_allclose(heights, expected)
     at = [round(patch.get_x() + patch.get_width() / 2) for patch in axis.patches]
     assert at == [0, 1] * 3
+  diamonds = [line.get_ydata() for line in axes[0].lines if line.get_marker() == "D"]
+  for kind, values in zip(("none", "sgd", "records"), diamonds, strict=False):
+    alone = means.xs(0.0, level="alpha")["no_attack"]
+    np.testing.assert_allclose(values, [alone[kind, g, t] for g, t in PAIRS])
+  assert len(diamonds) == 3 + 1  # And that of the legend.
   Image.open(tmp_path / "images" / "settings.png").verify()
 
 

@@ -60,6 +60,11 @@ def test_distributions_draws_each_mean(axes_of, tmp_path):
   assert heights == pytest.approx([expected[g, t, alpha] for g, t in pairs for alpha in alphas])
   at = [round(patch.get_x() + patch.get_width() / 2) for patch in bars.patches]
   assert at == [0, 1, 2] * 3
+  alone = study.table(runs, ["reconstruct", "poison", "alpha"])["no_attack"]
+  diamonds = [line.get_ydata() for line in bars.lines if line.get_marker() == "D"]
+  for (g, t), values in zip(pairs, diamonds, strict=False):
+    assert values == pytest.approx([alone[g, t, alpha] for alpha in alphas])
+  assert len(diamonds) == len(pairs) + 1  # And that of the legend.
   assert {round(patch.get_height(), 6) for patch in mixes.patches} == {0.7, 0.3}
 
 
