@@ -28,6 +28,19 @@ def pictures(seed, count, size):
   return Images((pixels / 127.5 - 1).astype(np.float32), np.arange(count, dtype=np.int32) % CLASSES)
 
 
+def reference_gradient(model_fn, observation, images, soft_labels):
+  """The gradient of the mean cross-entropy, as Keras has it: one array a trainable weight."""
+  model = keras_state.build(model_fn, observation.weights)
+  with tf.GradientTape() as tape:
+    losses = tf.nn.softmax_cross_entropy_with_logits(soft_labels, model(images))
+    loss = tf.reduce_mean(losses)
+  return [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
+
+
+def total_variation(images):
+  return sum(np.abs(np.diff(images, axis=axis)).sum() for axis in (1, 2)) / images.size
+
+
 def observe(model_fn, data, seed):
   weights = keras_state.initial_weights(model_fn, seed)
   return leakage.observe_gradient(model_fn, GRADIENT, weights, data)

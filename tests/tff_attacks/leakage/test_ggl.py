@@ -2,13 +2,14 @@
 
 import functools
 
+import cma
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from models import ggl as networks
 from models import leakage as models
-from tests.tff_attacks.leakage.observed import CLASSES, observe
+from tests.tff_attacks.leakage.observed import CLASSES, observe, reference_gradient
 from tff_attacks.data import datasets
 from tff_attacks.leakage import ggl, wgan
 from tff_attacks.metrics import leakage as metrics
@@ -139,3 +140,21 @@ def test_training_goes_on_where_it_was(tmp_path):
     weights.append(generator.get_weights())
   for one, other in zip(*weights, strict=True):
     np.testing.assert_array_equal(one, other)
+
+
+def test_the_first_loss():
+  """The least of the first generation."""
+  data = datasets.load("digits").test.take([0])
+  observation = observe(mlp, data, 0)
+  made = decoder(0)
+  population = cma.CMAEvolutionStrategy(np.zeros(16), 1.0, {"seed": 1, "verbose": -9}).ask()
+  found = ggl.ggl(mlp, made, len(population), divergence=0.7)(observation, 0)
+  expected = []
+  for point in np.array(population, np.float32):
+    image = made(point[np.newaxis]).numpy()
+    gradient = reference_gradient(mlp, observation, image, np.eye(CLASSES)[data.labels])
+    pairs = zip(gradient, observation.update.trainable, strict=True)
+    distance = sum(((g + u) ** 2).sum() for g, u in pairs) / len(gradient)
+    gaussian = 0.5 * (point.mean() ** 2 + point.var() - 1 - np.log(point.var()))
+    expected.append(distance + 0.7 * gaussian)
+  assert found.losses[0] == pytest.approx(min(expected), rel=1e-3)

@@ -7,7 +7,14 @@ import pytest
 import tensorflow as tf
 
 from models import leakage as models
-from tests.tff_attacks.leakage.observed import CLASSES, observe, observe_training, pictures
+from tests.tff_attacks.leakage.observed import (
+  CLASSES,
+  observe,
+  observe_training,
+  pictures,
+  reference_gradient,
+  total_variation,
+)
 from tff_attacks import keras_state
 from tff_attacks.keras_state import ModelWeights
 from tff_attacks.leakage import gradient_matching, labels
@@ -228,3 +235,25 @@ def test_refusals():
   for attack in (gradient_matching.dlg, gradient_matching.idlg):
     with pytest.raises(ValueError, match="update: holds numbers that are not finite"):
       attack(lenet)(observation._replace(update=broken), 0)
+
+
+def test_the_first_loss_of_inverting_gradients():
+  data = pictures(0, 2, 16)
+  counts = np.bincount(data.labels, minlength=CLASSES)
+  observation = observe(lenet, data, 0)
+  attack = gradient_matching.inverting_gradients(
+    lenet, lambda *_: counts, steps=1, total_variation=0.3
+  )
+  rng = np.random.default_rng(0)
+  start = np.clip(rng.standard_normal([2, 16, 16, 3]), -1, 1).astype(np.float32)
+  soft_labels = np.eye(CLASSES, dtype=np.float32)[labels.in_no_order(counts, rng)]
+  found, target = (
+    np.concatenate([part.ravel() for part in parts])
+    for parts in (
+      reference_gradient(lenet, observation, start, soft_labels),
+      [-part for part in observation.update.trainable],
+    )
+  )
+  cosine = found @ target / np.linalg.norm(found) / np.linalg.norm(target)
+  expected = 1 - cosine + 0.3 * total_variation(start)
+  assert attack(observation, 0).losses[0] == pytest.approx(expected, rel=1e-4)

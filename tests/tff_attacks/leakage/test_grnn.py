@@ -6,7 +6,14 @@ import tensorflow as tf
 
 from models import grnn as generators
 from models import leakage as models
-from tests.tff_attacks.leakage.observed import CLASSES, observe, pictures
+from tests.tff_attacks.leakage.observed import (
+  CLASSES,
+  observe,
+  pictures,
+  reference_gradient,
+  total_variation,
+)
+from tff_attacks import keras_state
 from tff_attacks.leakage import grnn, leakage
 from tff_attacks.metrics import leakage as metrics
 
@@ -58,3 +65,17 @@ def test_an_update_that_is_zero_is_refused():
   zero = tf.nest.map_structure(np.zeros_like, observation.update)
   with pytest.raises(ValueError, match="update: is zero"):
     grnn.grnn(lenet, generator)(leakage.Observation(*observation)._replace(update=zero), 0)
+
+
+def test_the_first_loss():
+  data = pictures(0, 2, 16)
+  observation = observe(lenet, data, 0)
+  found = grnn.grnn(lenet, generator, steps=1, total_variation=0.3)(observation, 0)
+  model = keras_state.build(generator, keras_state.initial_weights(generator, 0))
+  noise = tf.random.stateless_normal([2, generators.NOISE_SIZE], [0, 0])
+  images, logits = model(noise, training=True)
+  gradient = reference_gradient(lenet, observation, images, tf.nn.softmax(logits))
+  pairs = zip(gradient, observation.update.trainable, strict=True)
+  difference = sum(((g + u) ** 2).sum() for g, u in pairs)
+  expected = difference + np.sqrt(difference) + 0.3 * total_variation(images.numpy())
+  assert found.losses[0] == pytest.approx(expected, rel=1e-4)
