@@ -29,7 +29,8 @@ _FOREVER = contextlib.ExitStack()
 def run(sweep: str, chunks: str, index: int) -> None:
   """Runs what is not yet finished of a chunk; a run that fails does not stop the others.
 
-  Without its TFF worker none of them could run: the rest is left for the sweep's next launch.
+  Without its TFF worker none of them could run, nor at the end of a cluster job's time: the rest is
+  left for the sweep's next launch.
 
   Args:
     sweep: Folder of the sweep.
@@ -47,6 +48,8 @@ def run(sweep: str, chunks: str, index: int) -> None:
   except WorkerLostError:
     _runtime.cache_clear()
     _FOREVER.close()
+  except UncompletedJobError:
+    return
 
 
 def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
@@ -67,6 +70,7 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
   ):
     try:
       stack.enter_context(results_folder.locked(folder))
+      files.remove_unfinished(folder)
       return _go_on(folder, options_of, script)
     except results_folder.InUseError as error:
       print(error)

@@ -191,7 +191,9 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
   del control
   config = one.config
   summary = json.loads((folder / "summary.json").read_text())
-  left_out = ("runtime", "device", "versions", "peak_memory_mb", "rounds", "seed")
+  left_out = (
+    "runtime", "device", "versions", "intra_op_threads", "peak_memory_mb", "rounds", "seed",
+  )  # fmt: skip
   return {
     "run": one.name,
     "attack": one.attack,

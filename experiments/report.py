@@ -1,10 +1,12 @@
 """One HTML file that shows a results folder: pictures embedded, nothing fetched from elsewhere."""
 
 import base64
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jinja2
@@ -62,15 +64,19 @@ def run(config: ReportConfig) -> int:
     raise ConfigError(f"folder: {config.folder} is no results folder")
   try:
     print(f"Report: {write(folder)}")
-  except (ValueError, AttributeError, yaml.YAMLError) as error:
-    raise ConfigError(f"folder: {config.folder} holds a damaged file: {error}") from error
+  except files.UnreadableError as error:
+    raise ConfigError(f"folder: {error}") from error
   return 0
 
 
 def write(folder: pathlib.Path) -> pathlib.Path:
-  """Writes `report.html` from the other files of a results folder, and returns its path."""
+  """Writes `report.html` from the other files of a results folder, and returns its path.
+
+  Raises:
+    UnreadableError: If one of them is damaged.
+  """
   folder = pathlib.Path(folder)
-  summary = json.loads(_text(folder / "summary.json") or "{}")
+  summary = _parsed(folder / "summary.json", json.loads)
   pictures = [_picture(path) for path in sorted((folder / "images").glob("[!.]*.png"))]
   loader = jinja2.FileSystemLoader(_TEMPLATES)
   # Whatever stands in a results folder is shown as text, never as HTML.
@@ -79,17 +85,17 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     title=_text(folder / results_folder.EXPERIMENT).replace("_", " ") or "results",
     folder=folder.name,
     in_words=summary.get(_IN_WORDS),
-    texts=[_html(path.read_text()) for path in sorted(folder.glob("*.md"))],
+    texts=[_html(_text(path)) for path in sorted(folder.glob("*.md"))],
     statements=[_text(path) for path in sorted(folder.glob("privacy.txt"))],
     pictures=[one for one in pictures if not _ROUND.fullmatch(one.name)],
     rounds=[one for one in pictures if _ROUND.fullmatch(one.name)],
     summary=_rows({k: v for k, v in summary.items() if k not in (*_ENVIRONMENT, _IN_WORDS)}),
     environment=_rows({k: summary[k] for k in _ENVIRONMENT if k in summary}),
-    config=_rows(yaml.safe_load(_text(folder / "config.yaml")) or {}),
+    config=_rows(_parsed(folder / "config.yaml", yaml.safe_load)),
     tables=[
       (path.name, _table(path))
       for path in sorted(folder.glob("[!.]*.csv"))
-      if len(path.read_text().splitlines()) > 1
+      if len(_text(path).splitlines()) > 1
     ],
     runs=sorted(path.parent.name for path in folder.glob(f"runs/*/{FILE}")),
   )
@@ -98,7 +104,26 @@ def write(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _text(path: pathlib.Path) -> str:
-  return path.read_text() if path.is_file() else ""
+  with _readable(path):
+    return path.read_text() if path.is_file() else ""
+
+
+def _parsed(path: pathlib.Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+  with _readable(path):
+    values = parse(_text(path) or "{}")
+    if not isinstance(values, dict):
+      raise ValueError("it has no names with values")
+  return values
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except (ValueError, yaml.YAMLError) as error:
+    if isinstance(error, files.UnreadableError):
+      raise
+    raise files.UnreadableError(f"{path} cannot be read: {error}") from error
 
 
 def _picture(path: pathlib.Path) -> Picture:
@@ -116,7 +141,8 @@ def _html(text: str) -> markupsafe.Markup:
 
 def _table(path: pathlib.Path) -> markupsafe.Markup:
   # As they stand in the file: no number is rounded, nor taken for another.
-  frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+  with _readable(path):
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
   return markupsafe.Markup(frame.to_html(index=False, border=0))
 
 

@@ -71,6 +71,7 @@ def opened(config: Any, name: str, resuming: bool) -> Iterator[Any]:
   with locked(results.folder):
     # The folder held a config alone, to be run anew, or it was not yet complete.
     results.images.mkdir(exist_ok=True)
+    files.remove_unfinished(results.folder)
     if not (results.folder / EXPERIMENT).exists():
       files.write_text(results.folder / EXPERIMENT, name)
     yield results
@@ -103,9 +104,6 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
       raise InUseError(f"resume: another process works in {folder}") from None
     except OSError as error:  # Some network file systems have no locks.
       logging.warning("%s cannot be locked (%s): start no second process there.", folder, error)
-    else:
-      for written in (folder, folder / "images"):
-        files.remove_unfinished(written)
     yield
 
 

@@ -1,6 +1,5 @@
 """The run of the semi-targeted attacks: federation, convergence, rounds and measurements."""
 
-import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -136,8 +135,7 @@ class Observer:
     self._targets = {source: int(setup.parameters.targets[source]) for source in config.sources}
     self._start = start
     self._before = setup.compiled.evaluate(start.weights).confusion
-    with contextlib.suppress(ValueError):  # Any other model has no picture of it.
-      self._save_features(start.weights)
+    self._save_features(start.weights)
 
   def resume(self, completed_rounds: int) -> None:
     """Takes up the targets that were chosen last."""
@@ -192,15 +190,16 @@ class Observer:
     return self._targets[source] if targets is None else int(np.asarray(targets)[0, source])
 
   def _save_features(self, weights) -> None:
-    """Outputs of the last hidden layer on test images, when the attack begins.
-
-    Raises:
-      ValueError: If the model does not end with a fully connected layer.
-    """
+    """Outputs of the last hidden layer on test images, when the attack begins."""
     model = self._setup.compiled.model_fn()
     keras_state.assign(model, weights)
+    try:
+      last = keras_state.last_layer(model)
+    except ValueError as error:
+      print(f"No picture of the last hidden layer: {error}")
+      return
     test = self._setup.compiled.dataset.test
-    hidden = tf.keras.Model(model.inputs, keras_state.last_layer(model).input)
+    hidden = tf.keras.Model(model.inputs, last.input)
     features = hidden.predict(test.images[:_SHOWN], verbose=0)
     features = features.reshape(len(features), -1)
     self._results.write_arrays("features", features=features, labels=test.labels[:_SHOWN])

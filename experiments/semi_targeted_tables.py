@@ -57,7 +57,7 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
     dataset, sources = runs["dataset"].iloc[0], json.loads(runs["sources"].iloc[0])
     own = _over_targets(runs).groupby(level=_CELL, sort=False).mean()
     cells[dataset] = own.join(_published(dataset, sources), rsuffix="_published")
-  by_dataset = pd.concat(cells)
+  by_dataset = pd.concat(cells).dropna(subset="ata")  # Of an attack that was never drawn.
   by_cell = by_dataset.groupby(level=[1, 2], sort=False)
   means = by_cell.mean()
   # Of the same data sets as ours, or none.
@@ -72,7 +72,7 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
 
   rows = [
     (
-      *_name(cell), some["ata"].count(), _spread(some["ata"]), f"{one['no_attack']:.3f}",
+      *_name(cell), len(some), _spread(some["ata"]), f"{one['no_attack']:.3f}",
       f"{one['best_mta']:.3f}", *map(_number, theirs.loc[cell, ["ata_published", "mta_published"]]),
     )
     for (cell, some), (_, one) in zip(by_cell, means.iterrows(), strict=True)

@@ -24,6 +24,8 @@ import numpy as np
 import pandas as pd
 import tqdm
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf
 from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
 from omegaconf import OmegaConf
@@ -177,9 +179,13 @@ def _check_launcher(config: LaunchOptions) -> None:
     if setting.partition(":")[0] in ("n_jobs", "array_parallelism"):
       raise ConfigError(f"launcher_options: {setting!r} is what jobs= says")
     try:
-      own = OmegaConf.from_dotlist([setting.replace(":", "=", 1)])
-      OmegaConf.merge(OmegaConf.structured(_LAUNCHERS[config.launcher]), own)
-    except OmegaConfBaseException as error:
+      override = OverridesParser.create().parse_override(setting.replace(":", "=", 1))
+      if override.is_sweep_override():
+        raise HydraException("it has several values; a list is [a,b]")
+      known = OmegaConf.structured(_LAUNCHERS[config.launcher])
+      OmegaConf.set_struct(known, True)
+      OmegaConf.update(known, override.key_or_group, override.value())
+    except (HydraException, OmegaConfBaseException) as error:
       reason = str(error).partition("\n")[0]
       raise ConfigError(
         f"launcher_options: {setting!r} is not allowed with launcher={config.launcher}: {reason}"
@@ -209,6 +215,8 @@ def _run_all(
     ready.sort(key=lambda one: (_run_folder(folder, one.name) / "log.txt").exists())
     status = _launch(config, folder, runs, row, _prepare(config, script, folder, ready))
     if status and config.launcher == "submitit_slurm":
+      print(f"A job of the cluster failed, see {folder / 'log.txt'}. Others may still wait or run")
+      print("there: cancel them, or let them end, before you go on with resume=.")
       return
     reached = _progress(folder, runs)
     in_vain = 0 if reached > furthest else in_vain + 1

@@ -53,10 +53,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def remove_unfinished(folder: pathlib.Path) -> None:
-  """Removes what an `atomic_write` of a killed process has left; no other may write there."""
-  for path in folder.glob(".*"):
-    if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):
-      path.unlink()
+  """Removes what `atomic_write` of a killed process has left there and in `images/`."""
+  for path in (*folder.glob(".*"), *folder.glob("images/.*")):
+    written = re.fullmatch(r"\..+\.(\d+)(\.\w+)?", path.name)
+    # A report may be written by another process.
+    if written and not pathlib.Path("/proc", written[1]).exists():
+      path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -120,11 +120,14 @@ def test_scores_say_what_the_models_say(finished):
     assert row["images"] == pytest.approx(np.mean(own["hits"] > 0))
 
 
-def test_a_row_is_the_attack_on_the_stacked_images_gradient(finished):
+def test_a_row_is_the_attack_on_the_stacked_images_gradient(finished, tmp_path):
   """The same, put together by hand: the gradient of one image is that of its stack."""
-  folder, _ = finished
-  model, test = target(folder)
-  row = pd.read_csv(folder / "scores.csv").iloc[1]
+  # Not many steps: they are signs, which roundings may change.
+  short = [*SHORT[:-1], "steps=4", f"start_from={finished[0]}", f"output_dir={tmp_path}"]
+  result = run(*short)
+  assert result.returncode == 0, result.stderr
+  model, test = target(finished[0])
+  row = pd.read_csv(tmp_path / "scores.csv").iloc[1]
   assert row["stack"] == 3
   batch = test.take([row["image"]])
   _, gradients = functional.inference_gradient(model, batch, None)
@@ -136,10 +139,10 @@ def test_a_row_is_the_attack_on_the_stacked_images_gradient(finished):
   pixels = datasets.load("digits").train.images
   attack = gradient_matching.inverting_gradients(
     lambda: registry.GLOBAL_MODELS["mlp"]((28, 28, 1), 10),
-    labels.given, steps=100, total_variation=0.1, box=False, mean=pixels.mean(), std=pixels.std(),
+    labels.given, steps=4, total_variation=0.1, box=False, mean=pixels.mean(), std=pixels.std(),
   )  # fmt: skip
   seed = int(np.random.SeedSequence([0, int(row["image"])]).generate_state(1)[0])
-  with np.load(folder / "found_1.npz") as arrays:
+  with np.load(tmp_path / "found_1.npz") as arrays:
     np.testing.assert_allclose(attack(observation, seed).images, arrays["found"], atol=1e-3)
 
 

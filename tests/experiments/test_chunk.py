@@ -115,8 +115,7 @@ def test_a_lost_worker_is_nobodys_failure(three):
 def test_the_end_of_a_cluster_jobs_time_is_nobodys_failure(three):
   folder, errors, _ = three
   errors.append(UncompletedJobError("Job not requeued because: timed-out too many times."))
-  with pytest.raises(UncompletedJobError):
-    chunk.run(str(folder), "chunks_1.json", 0)
+  chunk.run(str(folder), "chunks_1.json", 0)
   assert finished(folder) == ["a"]
   assert not list(folder.glob(f"runs/*/{FAILURE}"))
   assert "timed-out" in (folder / "runs" / "b" / "log.txt").read_text()

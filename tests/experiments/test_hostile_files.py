@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from experiments import program, results_folder, semi_targeted_setup, trained
+from experiments import program, semi_targeted_setup, trained
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
 from tests import tiny
@@ -172,8 +172,11 @@ def test_a_file_that_is_not_finished_replaces_nothing(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
-  kept = ("a.txt", ".lock", ".converged.npz", ".5")
-  for name in (*kept, ".a.4711.txt", ".v1.2.4711.npz"):
+  (tmp_path / "images").mkdir()
+  kept = ("a.txt", ".lock", ".converged.npz", ".5", f".a.{os.getpid()}.txt")
+  dead = 2**22 + 1  # Above the highest number of a process.
+  for name in (*kept, f".a.{dead}.txt", f".v1.2.{dead}.npz", f"images/.a.{dead}.png"):
     (tmp_path / name).write_text("")
-  with results_folder.locked(tmp_path):
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+  files.remove_unfinished(tmp_path)
+  assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "images"])
+  assert not list((tmp_path / "images").iterdir())

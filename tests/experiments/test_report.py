@@ -126,7 +126,7 @@ def test_the_script(folder):
 )
 def test_a_damaged_file_is_refused(file, text, folder):
   (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-  with pytest.raises(ConfigError, match=r"folder: .* holds a damaged file: "):
+  with pytest.raises(ConfigError, match=rf"folder: .*/{file} cannot be read: "):
     report.run(report.ReportConfig(folder=str(folder)))
 
 

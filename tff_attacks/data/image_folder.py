@@ -43,10 +43,10 @@ def load(folder: str, size: int) -> Dataset:
   except (ValueError, tf.errors.InvalidArgumentError) as error:
     reason = str(error).partition("\n")[0]
     raise ValueError(f"data_dir: {path} cannot be read: {reason}") from error
-  for label, name in enumerate(batches.class_names):
-    if not any((some == label).any() for _, some in pairs):
-      raise ValueError(f"data_dir: {path / name} has no BMP, GIF, JPEG or PNG image")
   pixels, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
+  for missing in np.setdiff1d(np.arange(len(batches.class_names)), labels):
+    name = batches.class_names[missing]
+    raise ValueError(f"data_dir: {path / name} has no BMP, GIF, JPEG or PNG image")
   everything = to_images(pixels, labels)
   order = np.random.default_rng(0).permutation(labels.size)
   held_out = round(_TEST_SHARE * labels.size)

@@ -125,11 +125,11 @@ def _finite(values: Any) -> Any:
 
 
 def environment(process_ids: list[int]) -> dict[str, Any]:
-  """What numbers depend on beside the config, and the peak memory of the processes so far."""
+  """Versions and threads of this process, and the peak memory of all processes so far."""
   threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "0")
   return {
     "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
-    "intra_op_threads": int(threads) or len(os.sched_getaffinity(0)),
+    "intra_op_threads": (threads.isdigit() and int(threads)) or len(os.sched_getaffinity(0)),
     "peak_memory_mb": round(sum(map(peak_memory_mb, process_ids))),
   }
 
