@@ -53,7 +53,7 @@ def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   for axis in axes:
     axis.set(xlabel="round after convergence")
   axes[0].plot([], [], "k.-", linewidth=0.7, ms=3, label="the same targets without any attack")
-  axes[0].legend()
+  figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
   figure.suptitle(
     f"{_setting(runs)}: {runs['frequency'].iloc[0]:.3g} of the clients compromised, "
     f"means over targets and {runs['seed'].nunique()} seed(s)"
