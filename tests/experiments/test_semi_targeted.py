@@ -212,6 +212,21 @@ def test_an_attack_that_chooses_no_target_is_measured_by_the_configured_one(tmp_
     np.testing.assert_array_equal(found, np.where(json.loads(row["malicious"]), 7, -1))
 
 
+@pytest.mark.slow
+def test_several_sources_at_once(tmp_path):
+  result = run(*SHORT, "sources=[2,4]", f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  metrics = pd.read_csv(tmp_path / "metrics.csv")
+  assert not metrics["target_2"].isin([-1, 2]).any()
+  assert not metrics["target_4"].isin([-1, 4]).any()
+  matrices = classification.read_confusion_matrices(tmp_path / "confusion.csv")
+  for matrix, row in zip(matrices, metrics.to_dict("records"), strict=True):
+    hits = [matrix[source, int(row[f"target_{source}"])] for source in (2, 4)]
+    assert row["ata"] == pytest.approx(sum(hits) / matrix[[2, 4]].sum())
+    others = np.delete(np.arange(10), [2, 4])
+    assert row["mta"] == pytest.approx(np.diag(matrix)[others].sum() / matrix[others].sum())
+
+
 def merged(image_shape, num_classes):
   """A model that ends with no fully connected layer."""
   inputs = tf.keras.Input(image_shape)
