@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from experiments import data as data_lib
-from experiments import privacy_options
+from experiments import defence_options, privacy_options
 from experiments.crpa_config import INJECTED, CRPAConfig
 from experiments.options import ConfigError, bad_input
 from models import registry
@@ -229,12 +228,7 @@ def aggregator(shapes) -> tff.aggregators.WeightedAggregationFactory:
   """
   server = None  # The means assume nothing.
   if shapes.aggregator not in aggregator_names.MEANS:
-    server = aggregation.Assumptions(
-      shapes.num_clients,
-      shapes.byzantine,
-      shapes.norm_bound or math.inf,
-      shapes.noise_multiplier or 0.0,
-    )
+    server = defence_options.assumptions(shapes, shapes.num_clients)
   return aggregation.build_aggregator(shapes.aggregator, server)
 
 

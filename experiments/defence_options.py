@@ -1,6 +1,7 @@
 """How the server combines updates: options of an experiment whose server may defend itself."""
 
 import dataclasses
+import math
 from typing import Any
 
 from experiments.options import ConfigError, option
@@ -40,3 +41,12 @@ def check(config: Any, clients_per_round: int) -> None:
     raise ConfigError(f"norm_bound: aggregator={config.aggregator} needs one")
   if config.norm_bound is not None and config.aggregator not in BOUNDED:
     raise ConfigError(f"norm_bound: aggregator={config.aggregator} has none, leave it out")
+
+
+def assumptions(config: Any, clients_per_round: int) -> Any:
+  """What the server of a run, or of a sweep, assumes of its clients: `aggregation.Assumptions`."""
+  from tff_attacks.learning import aggregation  # TensorFlow takes seconds to import.
+
+  bound = config.norm_bound or math.inf
+  noise = config.noise_multiplier or 0.0
+  return aggregation.Assumptions(clients_per_round, config.byzantine, bound, noise)

@@ -109,8 +109,9 @@ def _text(path: pathlib.Path) -> str:
 
 
 def _parsed(path: pathlib.Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+  text = _text(path)
   with _readable(path):
-    values = parse(_text(path) or "{}")
+    values = parse(text or "{}")
     if not isinstance(values, dict):
       raise ValueError("it has no names with values")
   return values
@@ -121,8 +122,6 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except (ValueError, yaml.YAMLError) as error:
-    if isinstance(error, files.UnreadableError):
-      raise
     raise files.UnreadableError(f"{path} cannot be read: {error}") from error
 
 

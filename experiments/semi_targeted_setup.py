@@ -1,7 +1,6 @@
 """Turns the configuration of a semi-targeted attack into a federation."""
 
 import functools
-import math
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from experiments import data as data_lib
-from experiments import program, semi_targeted_config
+from experiments import defence_options, program, semi_targeted_config
 from experiments.options import bad_input
 from experiments.semi_targeted_config import SemiTargetedConfig
 from models import registry
@@ -217,18 +216,12 @@ def _compile(shapes: _Shapes) -> Compiled:
     model_fn,
     training,
     _attack(shapes, example, contract.from_logits),
-    aggregation.build_aggregator(shapes.aggregator, assumptions(shapes)),
+    aggregation.build_aggregator(
+      shapes.aggregator, defence_options.assumptions(shapes, shapes.clients_per_round)
+    ),
   )
   evaluate = evaluation.build_evaluation(model_fn, loss_fn, dataset.test)
   return Compiled(dataset, model_fn, federation, evaluate)
-
-
-def assumptions(config) -> aggregation.Assumptions:
-  """What the server of a run, or of a sweep, assumes of its clients."""
-  bound = config.norm_bound or math.inf
-  return aggregation.Assumptions(
-    config.clients_per_round, config.byzantine, bound, config.noise_multiplier
-  )
 
 
 def _attack(shapes: _Shapes, parameters, from_logits: bool) -> attack_lib.ClientAttack:

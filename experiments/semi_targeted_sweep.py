@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import program, sweep
+from experiments import defence_options, program, sweep
 from experiments.options import ConfigError, bad_input, option, shared, with_default
 from experiments.semi_targeted_config import (
   ATTACKS,
@@ -113,10 +113,9 @@ def _check_aggregators(config: SemiTargetedSweepConfig) -> None:
   if config.aggregators == ["mean"]:
     return
   # TensorFlow takes seconds to import.
-  from experiments import semi_targeted_setup
   from tff_attacks.learning import aggregation
 
-  server = semi_targeted_setup.assumptions(config)
+  server = defence_options.assumptions(config, config.clients_per_round)
   for aggregator in config.aggregators:
     with bad_input():
       aggregation.build_aggregator(aggregator, server)

@@ -12,70 +12,30 @@ import importlib
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import tqdm
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf
-from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from experiments import data, program, results_folder, runtime_options
+from experiments import data, launching, program, results_folder, runtime_options
 from experiments import report as html
-from experiments.options import ConfigError, option, validate
+from experiments.launching import LaunchOptions
+from experiments.options import ConfigError, validate
 from tff_attacks import files
 from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the reason in a line, and the traceback."""
 
-_LAUNCHERS = {
-  "joblib": JobLibLauncherConf,
-  "submitit_slurm": SlurmQueueConf,
-  "submitit_local": LocalQueueConf,
-}
-
 LOST = "Nothing to run on: "
 """How the last line of a run's log begins if its TFF workers are lost."""
-
-
-@dataclasses.dataclass
-class LaunchOptions:
-  """Options of every sweep."""
-
-  varies: ClassVar[Sequence[str]] = ()
-  """Names of the options that the sweep sets itself, and a user must not."""
-
-  repetitions: int = option(
-    3, "Runs of each kind, with seeds from `seed` on; resume= can add some.", at_least=1
-  )
-  jobs: int = option(
-    1,
-    "Chunks that run at the same time; on one machine they share its cores, and with another "
-    "number of threads numbers differ by roundings.",
-    at_least=1,
-  )
-  chunk: int = option(10, "Runs in a chunk: they share a process and a trace.", at_least=1)
-  launcher: str = option(
-    "joblib",
-    "Where chunks run: in processes of this machine, or on a Slurm cluster (submitit_local tries "
-    "that on this machine, all chunks at once).",
-    choices=tuple(_LAUNCHERS),
-  )
-  launcher_options: list[str] = option(
-    [], "Settings of hydra.launcher, as [partition:gpu,timeout_min:600]."
-  )
 
 
 _CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
@@ -135,7 +95,7 @@ def run(
   for option_name in given & set(config.varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
   validate(config)
-  _check_launcher(config)
+  launching.check(config)
   runs = plan(config)
   for run_name, count in collections.Counter(one.name for one in runs).items():
     if count > 1:
@@ -170,28 +130,6 @@ def run(
     finally:
       print(f"Report: {html.write(folder)}")
     return 0 if failures.empty else 1
-
-
-def _check_launcher(config: LaunchOptions) -> None:
-  for setting in config.launcher_options:
-    if ":" not in setting:
-      raise ConfigError(f"launcher_options: {setting!r} is not allowed; allowed: <name>:<value>")
-    if setting.partition(":")[0] in ("n_jobs", "array_parallelism"):
-      raise ConfigError(f"launcher_options: {setting!r} is what jobs= says")
-    try:
-      override = OverridesParser.create().parse_override(setting.replace(":", "=", 1))
-      if override.is_sweep_override():
-        raise HydraException("it has several values; a list is [a,b]")
-      known = OmegaConf.structured(_LAUNCHERS[config.launcher])
-      OmegaConf.set_struct(known, True)
-      OmegaConf.update(known, override.key_or_group, override.value())
-    except (HydraException, OmegaConfBaseException) as error:
-      reason = str(error).partition("\n")[0]
-      raise ConfigError(
-        f"launcher_options: {setting!r} is not allowed with launcher={config.launcher}: {reason}"
-      ) from error
-  if config.launcher == "submitit_slurm" and shutil.which("sbatch") is None:
-    raise ConfigError("launcher: submitit_slurm needs sbatch, which is not on the path")
 
 
 def _run_all(
@@ -272,24 +210,6 @@ def _chunks(names: Sequence[str], config: LaunchOptions) -> list[list[str]]:
   return [part.tolist() for part in np.array_split(names, min(turns * config.jobs, len(names)))]
 
 
-def _command(config: LaunchOptions, folder: pathlib.Path, chunks: pathlib.Path) -> list[str]:
-  """The Hydra multirun over the chunks."""
-  count = len(json.loads(chunks.read_text())["chunks"])
-  at_once = "n_jobs" if config.launcher == "joblib" else "array_parallelism"
-  settings: dict[str, Any] = dict(setting.split(":", 1) for setting in config.launcher_options)
-  if config.launcher != "submitit_local":
-    settings[at_once] = config.jobs
-  return [
-    *(sys.executable, "-m", "experiments.sweep_job", "--multirun"),
-    # In Hydra's quotes, where a quote is escaped by a backslash.
-    "sweep='{}'".format(str(folder.resolve()).replace("'", "\\'")),
-    f"chunks={chunks.name}",
-    f"chunk={','.join(map(str, range(count)))}",
-    f"hydra/launcher={config.launcher}",
-    *(f"hydra.launcher.{name}={value}" for name, value in settings.items()),
-  ]
-
-
 def _launch(
   config: LaunchOptions,
   folder: pathlib.Path,
@@ -307,7 +227,7 @@ def _launch(
     environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(cores // config.jobs, 1)))
   with (folder / "log.txt").open("a") as log:
     process = subprocess.Popen(
-      _command(config, folder, chunks),
+      launching.command(config, folder, chunks),
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=log,

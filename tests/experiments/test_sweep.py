@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -289,44 +288,6 @@ def test_how_it_runs_may_be_given_anew(finished):
   assert result.returncode == 0, result.stderr
   assert "6 of 6 runs are complete" in result.stdout
   assert (folder / "summary.csv").read_text() == before
-
-
-@pytest.mark.parametrize(
-  ("launcher", "settings"),
-  [
-    ("joblib", ["n_jobs=3"]),
-    ("submitit_slurm", ["array_parallelism=3"]),
-    ("submitit_local", []),
-  ],
-)
-def test_jobs_are_what_the_launcher_takes_for_them(launcher, settings, tmp_path):
-  (tmp_path / "chunks_1.json").write_text('{"chunks": [["a"], ["b"]]}')
-  config = sweep.LaunchOptions(jobs=3, launcher=launcher, launcher_options=["timeout_min:9"])
-  parts = sweep._command(config, tmp_path, tmp_path / "chunks_1.json")
-  assert f"hydra/launcher={launcher}" in parts
-  assert "chunk=0,1" in parts
-  given = [part for part in parts if part.startswith("hydra.launcher.")]
-  expected = [f"hydra.launcher.{setting}" for setting in ("timeout_min=9", *settings)]
-  assert sorted(given) == sorted(expected)
-
-
-@pytest.mark.parametrize(
-  "setting", ["submitit_folder:%j", "comment:a: b", "setup:[a,b]", "gres:gpu:1"]
-)
-def test_settings_of_a_launcher(setting, monkeypatch):
-  monkeypatch.setattr(shutil, "which", lambda name: name)
-  config = sweep.LaunchOptions(launcher="submitit_slurm", launcher_options=[setting])
-  sweep._check_launcher(config)
-  monkeypatch.setattr(shutil, "which", lambda name: None)
-  with pytest.raises(ConfigError, match="submitit_slurm needs sbatch"):
-    sweep._check_launcher(config)
-
-
-@pytest.mark.parametrize("setting", ["exclude:n1,n2", "exclude:n[1-3]", "timeout_min:x", "gpu:1"])
-def test_settings_that_the_launcher_would_refuse(setting):
-  config = sweep.LaunchOptions(launcher="submitit_slurm", launcher_options=[setting])
-  with pytest.raises(ConfigError, match=f"launcher_options: {re.escape(repr(setting))} is not"):
-    sweep._check_launcher(config)
 
 
 def test_launches_go_on_as_long_as_they_add_rounds(tmp_path, monkeypatch):
