@@ -189,7 +189,7 @@ def _invert(
   seed = int(np.random.SeedSequence([config.seed, attempt.image]).generate_state(1)[0])
   try:
     found = attack(_observe(target, test, attempt, label), seed, _watch(attempt, bar))
-  except ValueError as error:  # A target may be so sure that there is no gradient.
+  except leakage.UnusableError as error:  # A target may be so sure that there is no gradient.
     return row | {"not_run": str(error)}, {}
   seconds = time.monotonic() - started
   probabilities = np.exp(functional.log_probabilities(target, found.images))

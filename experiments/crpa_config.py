@@ -101,7 +101,11 @@ class CRPAConfig(
   )
   start_round: int = option(0, "First round, from 0, in which the attack may start.", at_least=0)
   start_accuracy: float = option(
-    0.0, "The attack starts once test accuracy was above this.", at_least=0, below=1
+    0.0,
+    "The attack starts once test accuracy was above this: from the second round on at the "
+    "earliest, with -1 from the first.",
+    at_least=-1,
+    below=1,
   )
   generator: str = option("crpa", "Generator: crpa or your own package.module:function.")
   generator_steps: int = option(

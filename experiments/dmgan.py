@@ -38,6 +38,13 @@ class DmganConfig(LaunchOptions, CRPAConfig):
     "quick tries every setting on the embedded digits.",
     choices=("quick", "paper"),
   )
+  start_accuracy: float = option(
+    -1.0,
+    "The attack starts once test accuracy was above this; -1, as in the paper's code, from the "
+    "first round on.",
+    at_least=-1,
+    below=1,
+  )
   settings: list[str] = option(list(SETTINGS), "Rows.", choices=SETTINGS)
   clients: list[int] = option([10, 100], "Number of few and of many clients.", at_least=2)
   other_dataset: str = option(
@@ -52,9 +59,9 @@ def plan(config: DmganConfig) -> list[Run]:
   """A run for each setting and seed.
 
   Raises:
-    ConfigError: If the two numbers of `clients` are not there.
+    ConfigError: If the two numbers of `clients` are not there, or in the other order.
   """
-  if len(config.clients) != 2:
+  if len(config.clients) != 2 or config.clients[0] > config.clients[1]:
     raise ConfigError("clients: give two numbers, of few and of many")
   if "other_data" in config.settings:
     data.check(dataclasses.replace(config, dataset=config.other_dataset))

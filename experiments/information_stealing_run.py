@@ -177,8 +177,8 @@ class Observer:
     if self._attacks:
       self._noise = setup.draw_noise(_JUDGED, tf.constant([config.seed, 1]))
       self._judge = judging.judge(config.dataset, config.data_dir, config.test_images, config.seed)
-      train = setup.dataset.train
-      self._real = train.images[train.labels == config.target][:_REAL]
+      held = [own.images[own.labels == config.target] for own in setup.data]
+      self._real = np.concatenate(held)[:_REAL]
 
   def resume(self, completed_rounds: int) -> None:
     """All that it knows is in the files."""

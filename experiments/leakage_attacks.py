@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from experiments.leakage_config import ATTACKS, LeakageConfig, known_images
+from experiments.leakage_config import ATTACKS, LeakageConfig, known_images, sought_images
 from models import grnn as grnn_networks
 from tff_attacks import keras_state
 from tff_attacks.leakage import feature_inversion, labels, leakage
@@ -90,7 +90,7 @@ def build(
   keywords = settings(config)
   attack, facts = _function(config), ATTACKS[config.attack]
   parameters = inspect.signature(attack).parameters
-  model, count = model_fn(), config.images or known_images(config)
+  model, count = model_fn(), sought_images(config) or known_images(config)
   classes = model.output_shape[-1]
   if facts.last_layer:
     keras_state.last_layer(model)

@@ -24,6 +24,7 @@ class Attack(NamedTuple):
     model: On which global model.
     quick: Settings with which it ends within minutes, in place of the published ones.
     one_image: Whether it looks for a single image.
+    generator: Whether it gets a generator, trained on the server's own images.
     one_batch: Whether, as published, it takes the update for the gradient of one batch.
     last_layer: Whether it looks at the last layer, which must then be fully connected.
     mixtures: Whether it needs a unit of the first fully connected layer for each image.
@@ -34,6 +35,7 @@ class Attack(NamedTuple):
   model: str
   quick: dict[str, Any]
   one_image: bool = False
+  generator: bool = False
   one_batch: bool = False
   last_layer: bool = True
   mixtures: bool = False
@@ -47,7 +49,7 @@ ATTACKS = {
     "gradient_matching:inverting_gradients", "cnn", {"steps": 600, "total_variation": 1e-3}
   ),
   "dlf": Attack("dlf:dlf", "dlf_cnn", {}),
-  "ggl": Attack("ggl:ggl", "cnn", {"evaluations": 2500}, one_image=True),
+  "ggl": Attack("ggl:ggl", "cnn", {"evaluations": 2500}, one_image=True, generator=True),
   "grnn": Attack("grnn:grnn", "lenet", {"steps": 1500}, one_batch=True),
   "cocktail_party": Attack(
     "cocktail_party:cocktail_party", "mlp", {"steps": 2000, "learning_rate": 0.01},
@@ -74,7 +76,7 @@ class LeakageConfig(run_options.FolderOptions, run_options.RunOptions):
   preset: str = option(
     "quick",
     "Values for every option that is not given: quick runs in half a minute on the embedded "
-    "digits, paper is the published federation, and the settings of each attack's source.",
+    "digits, paper is the published federation, and each search as its source has it.",
     choices=("quick", "paper"),
   )
   # What the server sees.
@@ -129,7 +131,9 @@ class LeakageConfig(run_options.FolderOptions, run_options.RunOptions):
   images: int | None = option(
     None,
     "How many images the attack looks for, which takes the update for one gradient of so many; "
-    "null: all that the client trained on, and its steps are known.",
+    "null: a batch's where the attack is published so ("
+    + ", ".join(name for name, attack in ATTACKS.items() if attack.one_batch)
+    + "), else all that the client trained on, and its steps are known.",
     at_least=1,
   )
   search: str = option(
@@ -180,15 +184,15 @@ def check(config: LeakageConfig) -> None:
     raise ConfigError(f"images: the client trains on {known_images(config)}")
   if config.labels == "given" and config.images not in (None, known_images(config)):
     raise ConfigError(f"images: labels=given has {known_images(config)} labels, leave it out")
-  several = (config.images or known_images(config)) > 1
+  several = (sought_images(config) or known_images(config)) > 1
   for name, one_image in (
     (config.attack, ATTACKS[config.attack].one_image),
     (config.labels, config.labels == "idlg"),
   ):
     if one_image and several:
       raise ConfigError(f"images: {name} looks for a single one, give images=1")
-  if config.start_from is not None and config.attack != "ggl":
-    raise ConfigError("start_from: only ggl takes a generator")
+  if config.start_from is not None and not ATTACKS[config.attack].generator:
+    raise ConfigError(f"start_from: {config.attack} takes no generator")
   for setting in config.attack_options:
     if ":" not in setting:
       raise ConfigError(f"attack_options: {setting!r} is not allowed; allowed: <name>:<value>")
@@ -197,6 +201,13 @@ def check(config: LeakageConfig) -> None:
 def known_images(config: LeakageConfig) -> int:
   """How many images the update, or the gradient, is of."""
   return config.batch_size if config.mode == "gradient" else config.samples_per_client
+
+
+def sought_images(config: LeakageConfig) -> int | None:
+  """How many images the attack takes the update for one gradient of; None if it does not."""
+  if config.images is None and config.mode == "federated" and ATTACKS[config.attack].one_batch:
+    return min(config.batch_size, config.samples_per_client)
+  return config.images
 
 
 CONFIG = LeakageConfig

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tqdm
 
 from experiments import data, program, trained
-from experiments.leakage_config import LeakageConfig
+from experiments.leakage_config import ATTACKS, LeakageConfig
 from models import ggl
 from tff_attacks.data.datasets import Images
 from tff_attacks.leakage import wgan
@@ -21,7 +21,7 @@ def build(config: LeakageConfig, image_shape: tuple[int, int, int]) -> tf.keras.
   Raises:
     ValueError: If they cannot be read or trained, or it cannot make such images.
   """
-  if config.attack != "ggl":
+  if not ATTACKS[config.attack].generator:
     return None
   tf.keras.utils.set_random_seed(config.seed)
   generator = ggl.generator(image_shape)
@@ -30,7 +30,9 @@ def build(config: LeakageConfig, image_shape: tuple[int, int, int]) -> tf.keras.
     program.check_start(config, (*data.sources(config), "seed", "auxiliary_images"))
     trained.read(generator, pathlib.Path(config.start_from), _NAME)
   elif config.generator_steps and config.auxiliary_images < wgan.BATCH_SIZE:
-    raise ValueError(f"auxiliary_images: ggl needs {wgan.BATCH_SIZE} to train its generator on")
+    raise ValueError(
+      f"auxiliary_images: {config.attack} needs {wgan.BATCH_SIZE} to train its generator on"
+    )
   return generator
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tqdm
 
 from experiments import federated_run, leakage_attacks, leakage_generator, leakage_setup
-from experiments.leakage_config import ATTACKS, LeakageConfig
+from experiments.leakage_config import ATTACKS, LeakageConfig, sought_images
 from experiments.leakage_setup import Setup, prepare  # noqa: F401 (as `program.federated` asks.)
 from experiments.runtime_options import Runtime
 from tff_attacks import keras_state
@@ -124,8 +124,8 @@ class Observer:
     observation = leakage_setup.observe(
       config, setup, progress.server, progress.clients[victim], data
     )
-    if config.images is not None:
-      observation = leakage.as_one_gradient(observation, config.images)
+    if (images := sought_images(config)) is not None:
+      observation = leakage.as_one_gradient(observation, images)
     if config.labels == "given":
       observation = observation._replace(labels=data.labels)
     any_scale = ATTACKS[config.attack].any_scale

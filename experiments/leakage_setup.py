@@ -108,6 +108,8 @@ def observe(
 ) -> leakage.Observation:
   """What the server sees of a client in the next round, or of one batch of it.
 
+  An imprint block is as it was at first: the server sends it anew to those whom it attacks.
+
   Args:
     config: The configuration.
     setup: Its setup.
@@ -115,23 +117,28 @@ def observe(
     client: The client's.
     data: The images that it trains on.
   """
+  if config.imprint_bins:
+    server = _with_new_block(server, keras_state.initial_weights(setup.model_fn, config.seed))
   if config.mode == "gradient":
     return leakage.observe_gradient(
       setup.model_fn, setup.gradient, server.weights, data, setup.auxiliary
     )
-  watched = client._replace(observed=np.bool_(True))
-  # What a client sends does not depend on who else takes part.
-  *_, measurements = setup.observing.process.next(server, [watched], [data])
-  to_arrays = functools.partial(tf.nest.map_structure, np.asarray)
-  return leakage.Observation(
-    keras_state.ModelWeights(*to_arrays(tuple(server.weights))),
-    keras_state.ModelWeights(*to_arrays(tuple(measurements["observed"]))),
-    len(data.labels),
+  return leakage.observe_round(
+    setup.observing,
+    server,
+    client,
+    data,
     config.batch_size,
     config.local_epochs,
     learning_rate(config, int(server.round)),
     setup.auxiliary,
   )
+
+
+def _with_new_block(server, initial: keras_state.ModelWeights) -> process.ServerState:
+  block, rest = initial.trainable[: imprint.NUM_ARRAYS], server.weights.trainable
+  weights = server.weights._replace(trainable=[*block, *rest[imprint.NUM_ARRAYS :]])
+  return server._replace(weights=weights)
 
 
 def _optimizer(config: LeakageConfig) -> tff.learning.optimizers.Optimizer:

@@ -21,10 +21,9 @@ It can be stopped at any time and goes on with resume=<folder>."""
 
 OWN: dict[str, dict[str, Any]] = {
   "dlg": {"model": "cnn"},
-  "idlg": {"model": "cnn", "images": 1},
+  "idlg": {"model": "cnn"},
   "inverting_gradients": {"labels": "irlg"},
   "dlf": {"learning_rate": 0.004},
-  "ggl": {"images": 1},
   "grnn": {"model": "cnn", "steps": 600},
   # Three copies of VGG16 for each of a hundred clients are 40 GB: the first round alone.
   "feature_inversion": {"rounds": 0},
@@ -117,11 +116,13 @@ def plan(config: LeakageTableConfig) -> list[Run]:
   """A run for each attack, setting, partition and seed.
 
   Raises:
-    ConfigError: If the two numbers of `clients` or `samples` are not there.
+    ConfigError: If the two numbers of `clients` or `samples` are not there, or in the other order.
   """
   for name in ("clients", "samples"):
     if len(getattr(config, name)) != 2:
       raise ConfigError(f"{name}: give two numbers, for many and for few clients")
+  if config.clients[0] < config.clients[1]:
+    raise ConfigError("clients: give that of many first")
   if not config.victims:
     raise ConfigError("victims: must be 1 or more")
   if "other_data" in config.settings:
@@ -137,7 +138,7 @@ def plan(config: LeakageTableConfig) -> list[Run]:
           options["steps"] = config.steps
         options["data_dir"] = data.folder(options["dataset"], config.data_dir)
         after = ""
-        if attack == "ggl" and options["generator_steps"]:
+        if ATTACKS[attack].generator and options["generator_steps"]:
           after = trained.get(options["dataset"], "")
           trained.setdefault(options["dataset"], name)
         runs.append(Run(name, attack, LeakageConfig(**options), setting, after=after))
@@ -146,13 +147,16 @@ def plan(config: LeakageTableConfig) -> list[Run]:
 
 def _cells(config: LeakageTableConfig, attack: str):
   """For each cell of a row its setting, partition and options."""
-  own: dict[str, Any] = {"model": ATTACKS[attack].model} | OWN.get(attack, {})
+  facts = ATTACKS[attack]
+  own: dict[str, Any] = {"model": facts.model} | ({"images": 1} if facts.one_image else {})
+  own |= _steps_aside(config, OWN.get(attack, {}))
   for setting in config.settings:
     if setting == "other_model" and attack not in OTHER_MODEL:
       continue
     if setting in GRADIENT:
       size = {} if setting == "one_image" else {"batch_size": config.batch_size}
-      yield setting, "iid", own | ON_ONE_GRADIENT.get(attack, {}) | _ONE_IMAGE | size
+      network = _steps_aside(config, ON_ONE_GRADIENT.get(attack, {}))
+      yield setting, "iid", own | network | _ONE_IMAGE | size
       continue
     for partition in config.partitions:
       yield setting, partition, own | _federation(config, attack, setting, partition)
@@ -167,6 +171,11 @@ def _cells(config: LeakageTableConfig, attack: str):
       yield setting, partition, own | federation | changes
 
 
+def _steps_aside(config: LeakageTableConfig, options: dict[str, Any]) -> dict[str, Any]:
+  """The options, without the quick searches' steps where searches are as published."""
+  return {n: v for n, v in options.items() if n != "steps" or config.search == "quick"}
+
+
 def _federation(config, attack, setting, partition) -> dict[str, Any]:
   few = setting in ("few_clients", "batch_50", "epochs_5")
   options = {
@@ -177,8 +186,6 @@ def _federation(config, attack, setting, partition) -> dict[str, Any]:
     "batch_size": 50 if setting in ("batch_50", "epochs_5") else config.batch_size,
     "local_epochs": 5 if setting == "epochs_5" else 1,
   }
-  if ATTACKS[attack].one_batch:
-    options["images"] = min(options["batch_size"], config.samples[few])
   if setting == "other_data":
     options["dataset"] = config.other_dataset
   if setting == "other_model":

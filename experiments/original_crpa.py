@@ -51,6 +51,8 @@ def run(config: OriginalConfig) -> int:
   if not config.original:
     raise ConfigError("original: give the folder of a checkout of fed-crpa/fl_crpa")
   source = load_source(config)
+  # The original hides its GPUs itself, but only after its first operation.
+  os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
   import matplotlib
 

@@ -188,8 +188,6 @@ def _parameters(num_classes: int, config: SemiTargetedConfig) -> label_flipping.
   return label_flipping.Parameters(
     *label_flipping.one_target(num_classes, config.sources, target),
     config.injection_rate,
-    # Until the driver has evaluated the global model, its accuracy is 0.
-    start_accuracy=-1.0,
   )
 
 

@@ -30,7 +30,8 @@ def generator(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.M
   images = _gated(layers.Reshape([rows, columns, width * 2])(images))
   for block in reversed(range(doublings)):
     filters = image_shape[0] * 2 ** (block - 1) if block else image_shape[-1]
-    images = layers.UpSampling2D()(images)
+    # Not UpSampling2D, whose gradient has no kernel for a GPU that repeats its results.
+    images = tf.repeat(tf.repeat(images, 2, axis=1), 2, axis=2)
     images = layers.Conv2D(filters * 2, 3, padding="same", use_bias=False)(images)
     images = _gated(layers.BatchNormalization()(images))
   return tf.keras.Model(noise, [tf.tanh(images), layers.Dense(num_classes)(noise)])

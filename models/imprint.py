@@ -5,6 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+NUM_ARRAYS = 4
+"""Weights of a block, the first ones of its model."""
+
 _GAIN = 1e-3
 
 

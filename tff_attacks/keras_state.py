@@ -59,6 +59,11 @@ def build(model_fn: ModelFn, weights: ModelWeights | None = None) -> tf.keras.Mo
     model = model_fn()
   for layer in _random_layers(model):
     layer._random_generator = _SeededGenerator()
+  if tf.config.list_physical_devices("GPU"):
+    # Their gradient in inference mode has no kernel that repeats its results.
+    for layer in model._flatten_layers(include_self=False):
+      if isinstance(layer, tf.keras.layers.BatchNormalization):
+        layer.fused = False
   if weights is not None:
     assign(model, weights)
   return model

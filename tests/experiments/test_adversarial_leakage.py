@@ -293,15 +293,23 @@ def test_an_attempt_that_cannot_be_run_says_why():
   asked = adversarial_run.Asked({"mlp": model}, "mlp", {"mlp": calls}, {"mlp": np.full([10], 0.1)})
   attempt = adversarial_run.Attempt(1, "true_label", 2, 0.1, "all")
 
-  def attack(observation, seed, watch):
-    raise ValueError("update: is zero; there is nothing to see")
+  def attack_with(error):
+    def attack(observation, seed, watch):
+      raise error
+
+    return attack
 
   config = AdversarialLeakageConfig()
+  unusable = attack_with(leakage.UnusableError("update: is zero; there is nothing to see"))
   with tqdm.tqdm(disable=True) as bar:
-    row, arrays = adversarial_run._invert(config, digits, asked, attempt, attack, bar)
-  assert row["not_run"] == "update: is zero; there is nothing to see"
-  assert "hits" not in row
-  assert not arrays
+    row, arrays = adversarial_run._invert(config, digits, asked, attempt, unusable, bar)
+    assert row["not_run"] == "update: is zero; there is nothing to see"
+    assert "hits" not in row
+    assert not arrays
+    # Any other error is none of the target's, and no result.
+    wrong = attack_with(ValueError("shapes"))
+    with pytest.raises(ValueError, match="shapes"):
+      adversarial_run._invert(config, digits, asked, attempt, wrong, bar)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
     ({"attack": "other"}, "attack: 'other' is not allowed; allowed: crpa, none"),
     ({"start_round": 60}, "start_round: 60 is never reached; allowed: 0 to 59"),
     ({"seed": 2**32}, "seed: 4294967296 is not allowed; allowed: 0 or more, below 4294967296"),
-    ({"start_accuracy": 1.0}, "start_accuracy: 1.0 is not allowed; allowed: 0 or more, below 1"),
+    ({"start_accuracy": 1.0}, "start_accuracy: 1.0 is not allowed; allowed: -1 or more, below 1"),
     ({"free_rider": True}, "generator_steps: must be given with free_rider"),
     (
       {"adversary": "original", "adversary_lacks": "reconstruct"},

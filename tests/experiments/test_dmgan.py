@@ -27,6 +27,7 @@ def test_settings_are_what_they_say():
   # Three passes over 60 images, and over 6, in batches of 20.
   assert [cell.generator_steps for cell in cells.values()] == [9, 1, 9]
   assert {cell.generated_label for cell in cells.values()} == {"extra"}
+  assert {cell.start_accuracy for cell in cells.values()} == {-1.0}  # From the first round on.
   for cell in cells.values():
     crpa_config.check(cell)
 
@@ -37,8 +38,9 @@ def test_the_last_class_can_be_reconstructed():
 
 
 def test_bad_input_is_refused():
-  with pytest.raises(ConfigError, match="clients: give two numbers"):
-    dmgan.plan(config(clients=[10]))
+  for clients in ([10], [100, 10]):
+    with pytest.raises(ConfigError, match="clients: give two numbers, of few and of many"):
+      dmgan.plan(config(clients=clients))
   with pytest.raises(ConfigError, match="data_dir: "):
     dmgan.plan(config(other_dataset="cifar10", data_dir="nowhere"))
 

@@ -150,7 +150,7 @@ def test_a_victim_of_two_users_holds_its_classes():
   setup = information_stealing_run.prepare(config(victim_classes=[3, 7], target=7))
   assert [images.labels.size for images in setup.data] == [40, 0]
   assert set(setup.data[0].labels) == set(setup.dataset.test.labels) == {3, 7}
-  # The judge and the distances still see every class.
+  # The judge still sees every class.
   assert np.unique(setup.dataset.train.labels).size == 10
 
 

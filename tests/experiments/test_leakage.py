@@ -14,11 +14,12 @@ import tensorflow as tf
 import tqdm
 from PIL import Image
 
-from experiments import leakage_attacks, leakage_run, leakage_setup, program
-from experiments.leakage_config import ATTACKS, LeakageConfig, check
+from experiments import leakage_attacks, leakage_config, leakage_run, leakage_setup, program
+from experiments.leakage_config import ATTACKS, LeakageConfig, check, sought_images
 from experiments.options import ConfigError
 from tests import programs
-from tff_attacks.leakage import leakage
+from tff_attacks import keras_state
+from tff_attacks.leakage import labels, leakage
 from tff_attacks.metrics import leakage as metrics
 from tff_attacks.runtime import in_process
 
@@ -159,7 +160,7 @@ def test_a_trained_generator_serves_another_run_of_its_seed(tmp_path):
     (["imprint_bins=1"], "imprint_bins: must be 0, or 2 or more"),
     (["attack_options=[steps]"], "attack_options: 'steps' is not allowed; allowed: <name>:<value>"),
     (["attack=ggl", "images=1", "auxiliary_images=63"], "auxiliary_images: ggl needs 64"),
-    (["start_from=results"], "start_from: only ggl takes a generator"),
+    (["start_from=results"], "start_from: inverting_gradients takes no generator"),
     (["batch_size=50"], "batch_size: must be samples_per_client or less"),
   ],
 )
@@ -185,7 +186,12 @@ def test_bad_input_is_refused_by_name(options, message):
     ),
     ({"test_images": 400}, "test_images: there are 360, not 400"),
     (
-      {"attack": "cocktail_party", "mode": "federated", "samples_per_client": 300},
+      {
+        "attack": "cocktail_party",
+        "mode": "federated",
+        "samples_per_client": 300,
+        "images": 300,
+      },
       "images: 256 units of 784 features cannot tell 300 apart, give images=256",
     ),
     ({"attack": "cocktail_party", "model": "cnn"}, "needs a fully connected first layer"),
@@ -249,12 +255,50 @@ def test_the_imprint_block_is_the_asked_for(weights):
   assert (np.ptp(second) == 0) == (weights == "published")
 
 
+def test_an_imprint_block_is_sent_anew_to_the_victims():
+  one = config(
+    attack="robbing_the_fed", mode="federated", imprint_bins=5, imprint_weights="small", rounds=1
+  )
+  setup = leakage_setup.prepare(one)
+  initial = keras_state.initial_weights(setup.model_fn, one.seed)
+  clients = [setup.federation.initial_client(0, i) for i in range(3)]
+  with in_process.in_process():
+    server, clients, _ = setup.federation.process.next(
+      setup.federation.initial_server(initial, one.seed), clients, setup.data
+    )
+    seen = leakage_setup.observe(one, setup, server, clients[0], setup.data[0]).weights.trainable
+  trained = server.weights.trainable
+  unmoved = [np.array_equal(*pair) for pair in zip(trained, initial.trainable, strict=True)]
+  assert not any(unmoved)
+  for part, block in zip(seen[:4], initial.trainable[:4], strict=True):
+    np.testing.assert_array_equal(part, block)
+  for part, own in zip(seen[4:], trained[4:], strict=True):
+    np.testing.assert_array_equal(part, own)
+
+
+def test_attacks_published_for_one_gradient_take_an_update_for_a_batchs():
+  sought = {
+    name: sought_images(config(attack=name, mode="federated", batch_size=3)) for name in ATTACKS
+  }
+  assert {name for name, count in sought.items() if count is not None} == {
+    "dlg", "grnn", "cocktail_party", "feature_inversion",
+  }  # fmt: skip
+  assert set(sought.values()) == {None, 3}
+  assert sought_images(config(attack="dlg", mode="federated", batch_size=500)) == 8
+  assert sought_images(config(attack="dlg", mode="federated", images=2)) == 2
+  assert sought_images(config(attack="dlg", mode="gradient")) is None
+
+
 def test_numbers_are_read_as_the_attack_wants_them():
   found = leakage_attacks.settings(
     config(attack_options=["learning_rate:1", "total_variation:1e-4", "unroll:false"])
   )
   assert found == {"learning_rate": 1.0, "total_variation": 1e-4, "unroll": False, "steps": 600}
   assert isinstance(found["learning_rate"], float)
+
+
+def test_every_label_inference_can_be_asked_for():
+  assert {*leakage_config.LABELS, "given"} == set(labels.METHODS)
 
 
 def test_every_attack_is_checked():

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import leakage_attacks, leakage_report
 from experiments import leakage_table as table
-from experiments.leakage_config import ATTACKS, check, known_images
+from experiments.leakage_config import ATTACKS, check, known_images, sought_images
 from experiments.leakage_table import LeakageTableConfig
 from experiments.options import ConfigError
 from tests import programs
@@ -27,7 +27,7 @@ def test_every_cell_can_be_run():
     check(run.config)
     leakage_attacks.settings(run.config)
     if run.attack == "cocktail_party":  # The model has 256 units.
-      assert (run.config.images or known_images(run.config)) <= 256
+      assert (sought_images(run.config) or known_images(run.config)) <= 256
 
 
 def test_columns_are_what_they_say():
@@ -40,7 +40,7 @@ def test_columns_are_what_they_say():
   assert cells["one_image"].batch_size == 1
   assert (cells["one_image_cnn"].mode, cells["one_image_cnn"].model) == ("gradient", "cnn")
   federated = [
-    (c.num_clients, c.samples_per_client, c.batch_size, c.local_epochs, c.images)
+    (c.num_clients, c.samples_per_client, c.batch_size, c.local_epochs, sought_images(c))
     for name, c in cells.items()
     if c.mode == "federated"
   ]
@@ -57,6 +57,10 @@ def test_columns_are_what_they_say():
   # On one gradient, the network and the steps with which it works.
   assert (cells["one_image"].model, cells["one_image"].steps) == ("lenet", 2400)
   assert cells["many_clients"].steps is None
+  published = plan(
+    attacks=["dlg", "grnn"], settings=["one_image", "many_clients"], search="published"
+  )
+  assert {run.config.steps for run in published} == {None}
 
 
 def test_given_steps_are_those_of_every_cell():
@@ -94,6 +98,8 @@ def test_the_cocktail_party_attack_has_no_other_model():
 def test_bad_numbers_are_refused():
   with pytest.raises(ConfigError, match="clients: give two numbers"):
     plan(clients=[3])
+  with pytest.raises(ConfigError, match="clients: give that of many first"):
+    plan(clients=[10, 100])
   with pytest.raises(ConfigError, match="victims: must be 1 or more"):
     plan(victims=0)
   with pytest.raises(ConfigError, match="data_dir: "):
@@ -114,7 +120,7 @@ def runs_of(attack, setting, identified, **values):
 
 
 def test_the_report_compares_with_the_papers_words():
-  rows = runs_of("inverting_gradients", "one_image", [1.0, 0.8])
+  rows = runs_of("inverting_gradients", "one_batch", [1.0, 0.8])
   rows += runs_of("inverting_gradients", "epochs_5", [0.9])
   rows += runs_of("inverting_gradients", "other_data", [0.9])
   # Matched with the nearest of many images, and no nearer to it than a guess.
@@ -130,13 +136,13 @@ def test_the_report_compares_with_the_papers_words():
 
 
 def agreed(**values):
-  rows = runs_of("inverting_gradients", "one_image", [0.9], **values)
+  rows = runs_of("inverting_gradients", "one_batch", [0.9], **values)
   (line,) = [one for one in leakage_report.describe(pd.DataFrame(rows)) if one[:3] == "| i"]
   return line
 
 
 def test_what_a_guess_reaches_is_not_recognised():
-  """The paper recognises single images."""
+  """The paper recognises the images of a batch."""
   assert agreed().endswith("| yes |")
   assert agreed(guess_identified=0.7).endswith("| no |")
   assert agreed(mean_identified=0.7).endswith("| no |")

@@ -45,3 +45,28 @@ def test_every_random_layer_has_its_own_stream():
   model = keras_state.build(two_dropouts)
   first, second = keras_state.call(model, tf.ones([1, 1000]), tf.constant([0, 0]))
   assert 0.4 < np.mean((first.numpy() > 0) == (second.numpy() > 0)) < 0.6
+
+
+def test_on_a_gpu_nothing_needs_a_kernel_that_does_not_repeat_its_results(monkeypatch):
+  def images():
+    inputs = tf.keras.Input([4, 4, 2])
+    normalised = tf.keras.layers.BatchNormalization()(inputs)
+    return tf.keras.Model(inputs, normalised)
+
+  def kernels(model):
+    call = tf.function(lambda x: tf.gradients(tf.reduce_sum(model(x, training=False) ** 2), x))
+    graph = call.get_concrete_function(tf.TensorSpec([None, 4, 4, 2])).graph
+    return {op.type for op in graph.get_operations() if "FusedBatchNorm" in op.type}
+
+  x = tf.random.stateless_normal([3, 4, 4, 2], [0, 0])
+  weights = keras_state.initial_weights(images, 0)
+  fused = keras_state.build(images, weights)
+  assert kernels(fused) == {"FusedBatchNormV3", "FusedBatchNormGradV3"}
+  devices = tf.config.list_physical_devices
+  monkeypatch.setattr(
+    tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] if kind == "GPU" else devices()
+  )
+  on_gpu = keras_state.build(images, weights)
+  assert kernels(on_gpu) == set()
+  for training in (False, True):
+    np.testing.assert_allclose(fused(x, training=training), on_gpu(x, training=training), atol=1e-5)

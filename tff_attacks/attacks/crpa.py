@@ -33,7 +33,8 @@ class Parameters(NamedTuple):
     total_variation: Weight of a smoothness prior in the generator's loss, the mean
       absolute difference between neighbouring pixels; 0 in the study.
     start_round: First round, from 0, in which the attack may start.
-    start_accuracy: It starts once the global model's accuracy is above this.
+    start_accuracy: It starts once the global model's accuracy is above this, which is 0 until the
+      server is told; -1 waits for none.
   """
 
   reconstruct: int
@@ -44,7 +45,7 @@ class Parameters(NamedTuple):
   steps: int = 0
   total_variation: float = 0.0
   start_round: int = 0
-  start_accuracy: float = 0.0
+  start_accuracy: float = -1.0
 
 
 RANDOM_LABELS = -1

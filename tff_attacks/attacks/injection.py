@@ -18,12 +18,13 @@ class Parameters(NamedTuple):
   Attributes:
     injected: Images, with the labels to train them on.
     start_round: First round, from 0, in which the attack may start.
-    start_accuracy: It starts once the global model's accuracy is above this.
+    start_accuracy: It starts once the global model's accuracy is above this, which is 0 until the
+      server is told; -1 waits for none.
   """
 
   injected: Images
   start_round: int = 0
-  start_accuracy: float = 0.0
+  start_accuracy: float = -1.0
 
 
 class State(NamedTuple):

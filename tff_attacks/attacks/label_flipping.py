@@ -27,14 +27,15 @@ class Parameters(NamedTuple):
     injection_rate: The share of relabelled images among those that it trains on, above 0; as
       many of its other images are drawn, or all of them if it has fewer.
     start_round: First round, from 0, in which the attack may start.
-    start_accuracy: It starts once the global model's accuracy is above this.
+    start_accuracy: It starts once the global model's accuracy is above this, which is 0 until the
+      server is told; -1 waits for none.
   """
 
   sources: Any
   targets: Any
   injection_rate: float = 0.5
   start_round: int = 0
-  start_accuracy: float = 0.0
+  start_accuracy: float = -1.0
 
 
 class State(NamedTuple):

@@ -72,25 +72,25 @@ class Source(NamedTuple):
 
   Attributes:
     file: `<file>.npz` in a `data_dir`.
-    downloaded: What Keras calls it in its cache.
     image_shape: Of its uint8 arrays, without a channel if they are grey.
     num_classes: C.
+    downloaded: What Keras calls it in its cache; None for what only a `data_dir` has.
     grey_size: Height and width to which colour images are made grey; None leaves them.
   """
 
   file: str
-  downloaded: str
   image_shape: tuple[int, ...]
   num_classes: int
+  downloaded: str | None = None
   grey_size: int | None = None
 
 
 SOURCES = {
-  "mnist": Source("mnist", "mnist.npz", (28, 28), 10),
-  "fashion_mnist": Source("fashion_mnist", "fashion-mnist", (28, 28), 10),
-  "cifar10": Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10),
-  "cifar10_grey28": Source("cifar10", "cifar-10-batches-py", (32, 32, 3), 10, grey_size=28),
-  "cifar100": Source("cifar100", "cifar-100-python", (32, 32, 3), 100),
+  "mnist": Source("mnist", (28, 28), 10, "mnist.npz"),
+  "fashion_mnist": Source("fashion_mnist", (28, 28), 10, "fashion-mnist"),
+  "cifar10": Source("cifar10", (32, 32, 3), 10, "cifar-10-batches-py"),
+  "cifar10_grey28": Source("cifar10", (32, 32, 3), 10, "cifar-10-batches-py", grey_size=28),
+  "cifar100": Source("cifar100", (32, 32, 3), 100, "cifar-100-python"),
 }
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -135,7 +135,8 @@ def location(name: str, data_dir: str | None = None) -> pathlib.Path | None:
     return None
   source = SOURCES[name]
   if data_dir is None:
-    return pathlib.Path("~/.keras/datasets").expanduser() / source.downloaded
+    name = source.downloaded or f"{source.file}.npz"
+    return pathlib.Path("~/.keras/datasets").expanduser() / name
   return pathlib.Path(data_dir) / f"{source.file}.npz"
 
 

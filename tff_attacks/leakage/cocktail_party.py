@@ -105,12 +105,13 @@ def separate(
     Sources, float32 `[count, size]`, each of unknown sign and scale, and the losses.
 
   Raises:
-    ValueError: If there are fewer mixtures than sources.
+    ValueError: If there are fewer mixtures, or they are shorter, than there are sources.
   """
-  if len(mixtures) < count:
+  units, size = mixtures.shape
+  if min(units, size) < count:
     raise ValueError(
-      f"model: {len(mixtures)} units of the first fully connected layer cannot tell {count} images "
-      "apart"
+      f"model: {units} units of {size} features of the first fully connected layer cannot tell "
+      f"{count} images apart"
     )
   mixtures = mixtures.astype(np.float64)
   whitened = whitening_matrix(mixtures, count) @ mixtures
@@ -145,7 +146,7 @@ def whitening_matrix(mixtures: np.ndarray, count: int) -> np.ndarray:
 
   Args:
     mixtures: float `[units, size]`.
-    count: How many combinations, those with the most variance.
+    count: How many combinations, those with the most variance; at most `units` and `size`.
 
   Returns:
     float `[count, units]`. Where the mixtures have fewer dimensions than asked for, variances

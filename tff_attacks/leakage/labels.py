@@ -29,6 +29,8 @@ Infer = Callable[[tf.keras.Model, Observation, int], np.ndarray]
 
 _DUMMIES = 256
 _LOGITS = 1000
+_BATCH = 256
+"""Images at a time: the features of all that a server has might not fit in memory."""
 
 
 class _Head(NamedTuple):
@@ -279,7 +281,8 @@ def _forward(model, weights, images) -> tuple[np.ndarray, np.ndarray]:
   keras_state.assign(model, weights)
   kernel, bias = (np.asarray(part) for part in weights.trainable[-2:])
   hidden = tf.keras.Model(model.inputs, keras_state.last_layer(model).input)
-  features = hidden(images, training=False).numpy()
+  parts = range(0, len(images), _BATCH)
+  features = np.concatenate([hidden(images[i : i + _BATCH], training=False) for i in parts])
   return features, _finite(features @ kernel + bias)
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
+from tff_attacks.learning import process
 from tff_attacks.learning.local_training import GradientFn
 
 
@@ -107,6 +108,39 @@ def as_one_gradient(observation: Observation, count: int) -> Observation:
   return observation._replace(
     update=update, num_samples=count, batch_size=count, epochs=1, learning_rate=1.0
   )
+
+
+def observe_round(
+  federation: process.Federation,
+  server: process.ServerState,
+  client: process.ClientState,
+  data: Images,
+  batch_size: int,
+  epochs: int,
+  learning_rate: float,
+  auxiliary: Images | None = None,
+) -> Observation:
+  """The observation of what a client sends in the next round, before it is aggregated.
+
+  Args:
+    federation: Built with `observe=True`, its clients training by SGD.
+    server: The server's state.
+    client: The client's.
+    data: The images that it trains on.
+    batch_size: Of its local training, as the server knows it.
+    epochs: Passes over them in a round.
+    learning_rate: Of this round.
+    auxiliary: The server's own images.
+  """
+  watched = client._replace(observed=np.bool_(True))
+  # What a client sends does not depend on who else takes part.
+  *_, measurements = federation.process.next(server, [watched], [data])
+  weights, update = (
+    ModelWeights(*tf.nest.map_structure(np.asarray, tuple(values)))
+    for values in (server.weights, measurements["observed"])
+  )
+  count = len(data.labels)
+  return Observation(weights, update, count, batch_size, epochs, learning_rate, auxiliary)
 
 
 def observe_gradient(

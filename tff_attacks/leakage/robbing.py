@@ -13,7 +13,7 @@ from tff_attacks.leakage import leakage, search
 from tff_attacks.leakage.leakage import Reconstruction
 
 _EMPTY = 1e-3
-"""Below this share of the largest gradient there is only rounding."""
+"""Below this share of the largest gradient a bin is taken for empty: there may be only rounding."""
 
 
 def thresholds(bins: int, auxiliary: Images | None = None) -> np.ndarray:
@@ -46,8 +46,9 @@ def robbing_the_fed(model_fn: keras_state.ModelFn) -> leakage.Reconstruct:
     model_fn: Builds the global model, which begins with an imprint block.
 
   Returns:
-    The attack. It finds as many images as the client has, or as there are bins with any; their
-    labels are unknown. It raises a `ValueError` if no unit was active.
+    The attack. It finds as many images as the client has, or as there are bins with any, but for
+    images that a trained model is so sure of that they hardly have a gradient; their labels are
+    unknown. It raises a `ValueError` if no unit was active.
 
   Raises:
     ValueError: If the model does not begin with a fully connected layer on all pixels.

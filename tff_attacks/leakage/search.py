@@ -140,7 +140,7 @@ def lbfgs(
 def three_drops(
   learning_rate: float, steps: int
 ) -> tf.keras.optimizers.schedules.LearningRateSchedule:
-  """A tenth of the learning rate from 3/8, 5/8 and 7/8 of the steps on."""
+  """A tenth of the learning rate after 3/8, 5/8 and 7/8 of the steps each."""
   return tf.keras.optimizers.schedules.PiecewiseConstantDecay(
     [steps * eighths // 8 for eighths in (3, 5, 7)],
     [learning_rate * 0.1**passed for passed in range(4)],

@@ -108,8 +108,8 @@ class EuclideanDistance(NamedTuple):
 def euclidean_distance(generated: np.ndarray, real: np.ndarray) -> EuclideanDistance:
   """Averages the distance over all pairs of a generated and a real image.
 
-  Source: GAN information stealing, Eq. 6, which does not say how pixels are scaled, nor
-  which real image a generated one is compared with.
+  Source: GAN information stealing, Eq. 6, which does not say how pixels are scaled, nor which
+  image of the victim's a generated one is compared with.
 
   Args:
     generated: float `[n, height, width, channels]` in [-1, 1].

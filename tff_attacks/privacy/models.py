@@ -20,7 +20,7 @@ def check_separable(model_fn: keras_state.ModelFn) -> None:
   for layer in _batch_normalizations(model):
     raise ValueError(
       f"layer {layer.name} (BatchNormalization) mixes the records of a batch; GroupNormalization "
-      "and LayerNormalization do not"
+      "and LayerNormalization do not (with center=False and scale=False for privacy=records)"
     )
   rng = np.random.default_rng(0)
   images = [tf.constant(rng.uniform(-1, 1, [8, *model.input_shape[1:]]), tf.float32) for _ in "ab"]

@@ -10,7 +10,6 @@ The connections are TFF's own executor protocol, over gRPC without authenticatio
 encryption: keep them on a trusted network or in a tunnel.
 """
 
-import asyncio
 import collections
 import concurrent.futures
 import contextlib
@@ -24,6 +23,7 @@ import grpc
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.compiler import transformation_utils
 
+from tff_attacks import coroutines
 from tff_attacks.runtime import in_process, values
 from tff_attacks.runtime.channel import open_channel
 from tff_attacks.runtime.intrinsics import Function
@@ -141,7 +141,7 @@ class _Connection:
 
   def _run(self, coroutine):
     try:
-      return asyncio.run(coroutine)
+      return coroutines.run(coroutine)
     except tff.framework.RetryableError as error:
       raise _LostWorkerError(str(error)) from error
     except grpc.RpcError as error:

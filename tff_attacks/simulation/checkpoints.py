@@ -1,6 +1,5 @@
 """Saving and restoring a simulation, through TFF's program state manager."""
 
-import asyncio
 import gc
 import logging
 import os
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_attacks import files
+from tff_attacks import coroutines, files
 
 _KEEP = 3
 
@@ -32,8 +31,8 @@ class Checkpoints:
   def save(self, state: Any, completed_rounds: int) -> None:
     """Saves a state in place of any other of that round; old ones are removed."""
     if completed_rounds in self._versions():
-      asyncio.run(self._manager._remove(completed_rounds))
-    asyncio.run(self._manager.save(_pack(state), completed_rounds))
+      coroutines.run(self._manager._remove(completed_rounds))
+    coroutines.run(self._manager.save(_pack(state), completed_rounds))
     gc.collect()  # A SavedModel holds its arrays in reference cycles.
 
   def restore_latest(self, template: Any) -> tuple[Any, int] | None:
@@ -67,13 +66,13 @@ class Checkpoints:
   def keep_newest(self) -> None:
     """Removes all but the newest state, when nothing can go wrong any more."""
     for version in self._versions()[:-1]:
-      asyncio.run(self._manager._remove(version))
+      coroutines.run(self._manager._remove(version))
 
   def _versions(self) -> list[int]:
-    return asyncio.run(self._manager.get_versions()) or []
+    return coroutines.run(self._manager.get_versions()) or []
 
   def _load(self, version: int, template: Any) -> Any:
-    return _unpack(asyncio.run(self._manager.load(version, 0)), template)
+    return _unpack(coroutines.run(self._manager.load(version, 0)), template)
 
 
 def restore_variables(manager: tf.train.CheckpointManager) -> None:

@@ -3,7 +3,6 @@
 config.yaml  metrics.csv  events/  checkpoints/  images/  summary.json
 """
 
-import asyncio
 import importlib.metadata
 import json
 import math
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 import tensorflow_federated as tff
 
-from tff_attacks import files
+from tff_attacks import coroutines, files
 
 _PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "keras", "numpy")
 
@@ -58,7 +57,7 @@ class Results:
     if table == "metrics":
       self._events = self._events or tff.program.TensorBoardReleaseManager(self.folder / "events")
       managers.append(self._events)
-    asyncio.run(tff.program.GroupingReleaseManager(managers).release(values, round_number))
+    coroutines.run(tff.program.GroupingReleaseManager(managers).release(values, round_number))
 
   def read(self, table: str) -> pd.DataFrame:
     """The rows of `<table>.csv` so far, `round` among their columns.

@@ -77,8 +77,9 @@ def test_gan_step_and_poisoning_equal_plain_keras():
 @pytest.mark.parametrize(
   ("round_number", "accuracy", "changes", "starts"),
   [
-    (0, 0.0, {}, False),  # As in the original: never in the first round.
-    (1, 0.1, {}, True),
+    (0, 0.0, {}, True),
+    (0, 0.0, {"start_accuracy": 0.0}, False),  # As in the original: never in the first round.
+    (1, 0.1, {"start_accuracy": 0.0}, True),
     (1, 0.1, {"start_round": 2}, False),
     (2, 0.1, {"start_round": 2}, True),
     (5, 0.5, {"start_accuracy": 0.5}, False),
@@ -182,7 +183,7 @@ def test_sgd_and_adam_take_the_parameters_learning_rate():
 def test_local_training_may_go_on_from_the_discriminator(keep):
   """With a step of zero, the update is all that it goes on from."""
   still = tff.learning.optimizers.build_sgdm(0.0)
-  attack = tiny.attack(poison_images=0, discriminator_learning_rate=0.1)
+  attack = tiny.attack(poison_images=0, discriminator_learning_rate=0.1, start_accuracy=0.0)
   own = local_training.local_training(
     still, local_training.plain_gradient(tiny.LOSS_FN), tiny.BATCH_SIZE, keep_model=keep
   )

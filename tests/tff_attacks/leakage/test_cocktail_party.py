@@ -64,6 +64,14 @@ def test_the_contrast_finds_sources_that_do_not_peak():
   assert correlation(found, sources) > 0.99
 
 
+@pytest.mark.parametrize("shape", [(3, 50), (50, 3)])
+def test_fewer_mixtures_than_sources_are_refused(shape):
+  with pytest.raises(ValueError, match=f"{shape[0]} units of {shape[1]} features.* 4 images apart"):
+    cocktail_party.separate(
+      np.ones(shape), 4, lambda _: 0.0, 0.05, 2.0, 1.0, 5, 1e-2, search.unwatched, lambda x: x
+    )
+
+
 def test_rounding_is_no_source():
   rng = np.random.default_rng(0)
   mixtures = (rng.standard_normal([10, 2]) @ rng.uniform(-1, 1, [2, 500])).astype(np.float32)
@@ -85,5 +93,5 @@ def test_refusals():
     attack(cnn)
   few = functools.partial(models.mlp, (16, 16, 3), CLASSES)
   observation = observe(few, data, 0)._replace(num_samples=300)
-  with pytest.raises(ValueError, match="256 units of the first fully connected layer cannot"):
+  with pytest.raises(ValueError, match="256 units of 768 features of the first fully connected"):
     attack(few)(observation, 0)

@@ -145,6 +145,14 @@ def test_rlu_is_exact_if_the_server_knows_the_images(model, digits):
   np.testing.assert_array_equal(label_inference.rlu(model, observation, 0), counts)
 
 
+def test_rlu_takes_the_servers_images_in_parts(model, digits, monkeypatch):
+  data = digits.test.take(np.arange(20))
+  observation = observe(digits, data, seed=0, batch_size=20)._replace(auxiliary=digits.test)
+  expected = label_inference.rlu(model, observation, 0)
+  monkeypatch.setattr(label_inference, "_BATCH", 7)
+  np.testing.assert_array_equal(label_inference.rlu(model, observation, 0), expected)
+
+
 def test_irlg_is_exact_for_equal_images_of_each_class(model, digits):
   """If all images of a class are the same, and outputs of others small, its features are known."""
   first = [np.flatnonzero(digits.test.labels == c)[0] for c in (1, 4)]
