@@ -54,12 +54,14 @@ class Privacy(NamedTuple):
   Attributes:
     kind: As the option `privacy`.
     mechanisms: `accounting.Mechanism`s, one for each size of a client.
+    records: How many each client has that has any.
     delta: At which epsilon is given.
     void: Why there is no guarantee at all; None if there is one.
   """
 
   kind: str
   mechanisms: Sequence[Any]
+  records: Sequence[int]
   delta: float
   void: str | None
 
@@ -93,7 +95,7 @@ class Privacy(NamedTuple):
     if self.kind == "clients":
       return accounting.client_statement(self.mechanism, rounds, self.delta)
     worst = max(self.mechanisms, key=lambda m: self._poisson(m, rounds))
-    return accounting.record_statement(worst, rounds, self.delta)
+    return accounting.record_statement(worst, rounds, self.delta, self.records)
 
 
 def check(config: Any) -> None:
@@ -161,7 +163,8 @@ def of(config: Any, records: Sequence[int]) -> Privacy:
     except ValueError as error:
       raise ConfigError(f"target_epsilon: {error}") from error
     mechanisms = [m._replace(noise_multiplier=noise) for m in mechanisms]
-  return Privacy(config.privacy, mechanisms, config.delta, _void(config, mechanisms[0]))
+  void = _void(config, mechanisms[0])
+  return Privacy(config.privacy, mechanisms, records, config.delta, void)
 
 
 def _microbatch_size(config: Any) -> int:

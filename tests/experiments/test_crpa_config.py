@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -170,20 +172,27 @@ def protected(one):
 def test_the_noise_that_is_declared_is_added(mode):
   """(`records` is checked where it is made.)"""
 
+  options = {
+    "attack": "none", "optimizer": "sgd", "learning_rate": 0.5, "delta": 0.01, "l2_norm_clip": 2.5,
+  }  # fmt: skip
+  asked = config(privacy=mode, noise_multiplier=100.0, **options)
+
   def moved(noise):
-    options = {"attack": "none", "optimizer": "sgd", "delta": 0.01}
-    setup = crpa_setup.prepare(config(privacy=mode, noise_multiplier=noise, **options))
+    setup = crpa_setup.prepare(dataclasses.replace(asked, noise_multiplier=noise))
     federation = setup.compiled.federation
     start = keras_state.initial_weights(setup.compiled.model_fn, 0)
     with in_process.in_process():
       clients = [federation.initial_client(0, i) for i in range(10)]
       server = federation.initial_server(start)
       after, *_ = federation.process.next(server, clients, setup.data)
-    return tf.linalg.global_norm(
-      [a - b for a, b in zip(*[w.trainable for w in (after.weights, start)], strict=True)]
-    )
+    parts = zip(after.weights.trainable, start.trainable, strict=True)
+    return np.concatenate([np.ravel(a - b) for a, b in parts])
 
-  assert moved(100.0) > 100 * moved(0.0)
+  # At the clients in each of their steps, at the server in their sum; the mean is of ten.
+  steps = -(-asked.images_per_class // asked.batch_size)
+  factor = 0.5 * np.sqrt(10 * steps) if mode == "microbatches" else 1
+  noise = moved(100.0) - moved(0.0)
+  assert noise.std() == pytest.approx(2.5 * 100 * factor / 10, rel=0.02)
 
 
 def test_a_batch_has_as_many_microbatches_as_the_options_say():
@@ -234,7 +243,9 @@ def test_every_pass_over_the_records_counts(changes, rounds):
     ({}, "none was asked for"),
     ({**RECORDS, "noise_multiplier": 0.0}, "get no noise"),
     ({**RECORDS, "warm_up_epochs": 1}, "warm_up_epochs trains on images"),
+    ({**CLIENTS, "delta": 0.01, "warm_up_epochs": 1}, "warm_up_epochs trains on images"),
     ({**RECORDS, "attack": "real"}, "adversaries inject images that honest clients may hold"),
+    ({**RECORDS, "attack": "other_class"}, "inject images that honest clients may hold"),
   ],
 )
 def test_a_void_guarantee_is_said_in_words(changes, reason):
@@ -259,6 +270,7 @@ def test_the_worst_client_counts():
   ]
   assert privacy.epsilon(60)["epsilon_poisson"] == pytest.approx(max(each))
   assert f"{max(each):.3g}" in privacy.statement(60)
+  assert f"those of one with {sizes.min()}, the largest" in " ".join(privacy.statement(60).split())
   _, unattacked = protected(config(**RECORDS, **changes, attack="none"))
   assert unattacked == privacy
   goal = {"privacy": "records", "target_epsilon": 8.0, "accounting": "poisson"}

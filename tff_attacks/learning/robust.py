@@ -162,8 +162,9 @@ def centered_clipping(radius: float, steps: int = 3) -> Rule:
 class RobustFactory(tff.aggregators.UnweightedAggregationFactory):
   """Gathers the clients' updates and aggregates them by a rule.
 
-  Of n updates, r that are not finite are refused: they count among the f malicious ones, so
-  that the rule gets n - r updates and max(f - r, 0). The measurements are `kept`, bool
+  Of n updates, r that are not finite are refused. They may be of honest clients that diverged:
+  the rule still takes f of the n - r that are left for malicious, or as many as it stands, which
+  is at least f - r. The measurements are `kept`, bool
   `[clients]`, `norms`, float32 `[clients]` (not finite for a refused one), and `not_finite`,
   int32. The state is the last aggregate of a round in which any was finite.
   """
@@ -244,7 +245,7 @@ def apply(
   Args:
     rule: The rule.
     updates: float32 `[clients, parameters]`.
-    byzantine: How many of them may be malicious.
+    byzantine: How many of them may be malicious; fewer, if so few are left.
     last: float32 `[parameters]`, the last aggregate.
 
   Returns:
@@ -252,12 +253,12 @@ def apply(
     `[clients]`; whose norm is finite, bool `[clients]`.
   """
   finite = tf.math.is_finite(tf.norm(updates, axis=1))
-  refused = tf.reduce_sum(tf.cast(~finite, tf.int32))
+  least = tf.constant([rule.least_clients(f) for f in range(1, byzantine + 1)], tf.int32)
+  left = tf.reduce_sum(tf.cast(finite, tf.int32))
+  stood = tf.reduce_sum(tf.cast(least <= left, tf.int32))
   aggregate, kept = tf.cond(
     tf.reduce_any(finite),
-    lambda: rule.aggregate(
-      tf.boolean_mask(updates, finite), tf.maximum(byzantine - refused, 0), last
-    ),
+    lambda: rule.aggregate(tf.boolean_mask(updates, finite), stood, last),
     lambda: (tf.zeros_like(last), tf.zeros([0], bool)),
   )
   return aggregate, tf.scatter_nd(tf.where(finite), kept, tf.shape(finite, tf.int64)), finite

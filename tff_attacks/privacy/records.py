@@ -35,7 +35,7 @@ def check_model(model: tf.keras.Model) -> None:
   """Checks that every trainable layer of a model has a fast gradient norm.
 
   Raises:
-    ValueError: If one has none, or is used twice.
+    ValueError: If one has none, or it or a weight of it is used twice.
   """
   known = registry()
   if not utils.has_internal_compute_graph(model):
@@ -54,6 +54,9 @@ def check_model(model: tf.keras.Model) -> None:
         raise ValueError(f"{name}: {error}") from error
     if sum(other is layer for other in calls) > 1:
       raise ValueError(f"{name} is used twice, and has no fast gradient norm then")
+  weights = [v.ref() for layer in calls for v in layer.trainable_variables]
+  if len(set(weights)) < len(weights):
+    raise ValueError("layers share a weight, which has no fast gradient norm then")
 
 
 def _calls(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:

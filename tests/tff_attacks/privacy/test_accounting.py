@@ -1,7 +1,9 @@
 import math
 
 import dp_accounting
+import numpy as np
 import pytest
+from scipy import optimize, stats
 from tensorflow_privacy.privacy.analysis import compute_dp_sgd_privacy_lib as theirs
 
 from tff_attacks.privacy import accounting
@@ -46,6 +48,20 @@ def test_rounds_compose():
   assert found == pytest.approx(accountant.get_epsilon(1e-3), rel=1e-9)
 
 
+@pytest.mark.parametrize(("noise", "rounds"), [(4.0, 60), (1.0, 60), (0.3, 300)])
+def test_it_bounds_the_exact_value(noise, rounds):
+  """Gaussian releases are one: https://arxiv.org/abs/1905.02383, Corollary 1."""
+  mu, delta = np.sqrt(rounds) / noise, 1e-5
+
+  def excess(epsilon):
+    first, second = stats.norm.logcdf([mu / 2 - epsilon / mu, -mu / 2 - epsilon / mu])
+    return np.exp(first) - np.exp(epsilon + second) - delta
+
+  exact = optimize.brentq(excess, 0, mu**2 + 10 * mu)
+  found = accounting.epsilon(Mechanism(noise, 1, 200, 10), rounds, delta)
+  assert exact < found < 1.1 * exact
+
+
 SETTINGS = {
   "the study": (STUDY, 300, 1e-6),
   "its records": (STUDY._replace(microbatch_size=1), 300, 1e-6),
@@ -78,7 +94,7 @@ def test_no_noise_no_privacy():
 
 
 def test_the_studys_setting_is_called_what_it_is():
-  text = accounting.record_statement(STUDY, 300, 1e-6)
+  text = accounting.record_statement(STUDY, 300, 1e-6, [5000] * 10)
   assert "Epsilon 7,468 is no meaningful guarantee" in text
   assert "with microbatching" in text
   assert "7468.137" in text
@@ -90,6 +106,17 @@ def test_the_studys_setting_is_called_what_it_is():
     assert foreign not in text
   assert "with zeroed-out adjacency at delta = 1e-06" in text
   assert "Here it follows from the run's seed" in " ".join(text.split())
+  assert "Clients have" not in text
+  # Who sees all clients sees ten times 5,000 records.
+  assert "of the 50000 records to be published unchanged, with probability 0.05." in " ".join(
+    text.split()
+  )
+
+
+def test_of_clients_of_different_sizes_it_says_whose_the_values_are():
+  text = accounting.record_statement(STUDY, 300, 1e-9, [5000, 100])
+  assert "have 100 to 5000 records; the values are those of one with 5000" in " ".join(text.split())
+  assert "published unchanged" not in text
 
 
 def test_what_noise_at_the_server_does_not_protect_from_is_said():

@@ -17,6 +17,15 @@ def used_twice():
   return tf.keras.Model(inputs, layers.Dense(3)(layers.Flatten()(layer(layer(inputs)))))
 
 
+def shared_weight():
+  inputs = layers.Input([4])
+  first, second = layers.Dense(4), layers.Dense(4)
+  hidden = first(inputs)
+  second.build([None, 4])
+  second.kernel = first.kernel
+  return tf.keras.Model(inputs, second(hidden))
+
+
 class MeanOfBatch(layers.Layer):
   def call(self, inputs):
     return inputs - tf.reduce_mean(inputs, axis=0)
@@ -27,6 +36,14 @@ class Hidden(layers.Layer):
 
   def call(self, inputs):
     return inputs - tf.stop_gradient(tf.reduce_mean(inputs, axis=0))
+
+
+class Neighbours(layers.Layer):
+  """Mixes each record with the one beside it."""
+
+  def call(self, inputs):
+    pairs = tf.reshape(inputs, [-1, 2, *inputs.shape[1:]])
+    return tf.reshape(pairs + tf.reduce_mean(pairs, axis=1, keepdims=True), tf.shape(inputs))
 
 
 class WhileTraining(layers.Layer):
@@ -72,6 +89,7 @@ def test_the_models_of_this_project_are_fit():
     (sequential(MeanOfBatch()), "depends on other records"),
     (sequential(WhileTraining()), "depends on other records"),
     (sequential(Hidden()), "depends on other records"),
+    (sequential(Neighbours()), "depends on other records"),
     (sequential(Remembering()), "training changes .*mean.*, which is sent without noise"),
     (sequential(layers.Conv2D(2, 3, kernel_regularizer="l2")), "regularization losses"),
     (sequential(layers.Conv2D(2, 3, activity_regularizer="l2")), "regularization losses"),
@@ -96,6 +114,7 @@ def test_what_no_clipping_bounds_is_refused(model, message):
     (sequential(layers.Conv2D(4, 3, groups=2, name="g")), "layer g .*: a convolution with groups"),
     (sequential(sequential(layers.LayerNormalization(name="ln"))), "layer ln .* has no fast"),
     (used_twice(), "is used twice"),
+    (shared_weight(), "layers share a weight"),
     (Subclassed(), "no functional or Sequential model"),
   ],
 )  # fmt: skip
