@@ -20,9 +20,10 @@ def run(config: AdversarialLeakageConfig) -> int:
   results_folder.check(config, resume is not None)
 
   # TensorFlow takes seconds, and help and most bad input need not wait for it.
-  from experiments import adversarial_leakage_run, adversarial_leakage_setup, runtime_options
+  from experiments import adversarial_leakage_run, adversarial_leakage_setup
+  from tff_attacks.runtime import gpus
 
-  runtime_options.prepare_gpus()
+  gpus.prepare()
   setup = adversarial_leakage_setup.prepare(config)
   with results_folder.opened(config, "adversarial_leakage", resume is not None) as results:
     return adversarial_leakage_run.run(config, setup, results)

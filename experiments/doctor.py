@@ -105,8 +105,8 @@ def _devices(config: DoctorConfig) -> Iterator[Finding]:
   cards = shutil.which("nvidia-smi") or pathlib.Path("/dev/nvidia0").exists()
   advice = (
     "There seems to be an NVIDIA card. TensorFlow 2.14 needs its driver (450.80.02 or newer) and "
-    "the libraries of CUDA 11.8: run in docker/Dockerfile.gpu with --gpus all, or "
-    "pip install tensorflow[and-cuda]==2.14.1."
+    "the libraries of CUDA 11.8: run in docker/Dockerfile.gpu with --gpus all, or pip install "
+    "--no-deps the nvidia-* packages that tensorflow[and-cuda]==2.14.1 names."
   )
   yield Finding("no GPU: computations run on the CPU", advice if cards else "")
 
@@ -121,7 +121,7 @@ def _runtime(config: DoctorConfig) -> Iterator[Finding]:
 
 
 def _computed(config: DoctorConfig, name: str) -> Finding:
-  """Multiplies matrices in a TFF computation and asks what was computed where."""
+  """Multiplies and convolves in a TFF computation and asks what was computed where."""
   import numpy as np
   import tensorflow as tf
   import tensorflow_federated as tff
@@ -129,25 +129,30 @@ def _computed(config: DoctorConfig, name: str) -> Finding:
   from tff_attacks.runtime import worker
 
   @tff.tensorflow.computation(np.float32)
-  def multiply(value):
-    return tf.reduce_sum(tf.linalg.matmul(tf.fill([_SIZE, _SIZE], value), tf.eye(_SIZE)))
+  def work(value):
+    product = tf.linalg.matmul(tf.fill([_SIZE, _SIZE], value), tf.eye(_SIZE))
+    kernel = tf.zeros([3, 3, 1, 1])
+    with tf.GradientTape() as tape:
+      tape.watch(kernel)
+      outputs = tf.nn.conv2d(tf.fill([1, 8, 8, 1], value), kernel, 1, "VALID")
+    return tf.reduce_sum(product) + tf.reduce_sum(tape.gradient(outputs, kernel))
 
   @tff.federated_computation(tff.FederatedType(np.float32, tff.CLIENTS))
   def total(values):
-    return tff.federated_sum(tff.federated_map(multiply, values))
+    return tff.federated_sum(tff.federated_map(work, values))
 
   worker.remove_stock_context()
   try:
     with runtime_options.start(config) as runtime:
-      used = _peak(runtime.device)
+      used = _peak(runtime.device, anew=True)
       value = float(total([np.float32(1), np.float32(2)]))
       used = _peak(runtime.device) - used
   except (ConfigError, RuntimeError, tf.errors.OpError) as error:
     return Finding(f"{name}: {error}", "See README, Where it runs.")
-  expected = 3.0 * _SIZE**2
+  expected = 3.0 * (_SIZE**2 + 9 * 6**2)
   if value != expected:
     return Finding(f"{name}: computed {value:g}, not {expected:g}", "Results cannot be trusted.")
-  if "GPU" in runtime.device and not used:
+  if "GPU" in runtime.device and config.runtime != "workers" and not used:
     return Finding(
       f"{name}: {runtime.device} was asked for, and its memory stayed as it was",
       "The computation ran elsewhere; please report it with this output.",
@@ -155,11 +160,15 @@ def _computed(config: DoctorConfig, name: str) -> Finding:
   return Finding(f"{name}: a federated sum of two clients ran on {runtime.device}")
 
 
-def _peak(device: str) -> int:
-  """Bytes that were allocated at most on a GPU; 0 for others."""
+def _peak(device: str, anew: bool = False) -> int:
+  """Bytes that were allocated at most on a GPU, or are now; 0 for others."""
   import tensorflow as tf
 
-  return tf.config.experimental.get_memory_info(device)["peak"] if "GPU" in device else 0
+  if "GPU" not in device:
+    return 0
+  if anew:
+    tf.config.experimental.reset_memory_stats(device)
+  return tf.config.experimental.get_memory_info(device)["peak"]
 
 
 def _data(config: DoctorConfig) -> Iterator[Finding]:

@@ -75,10 +75,10 @@ def start(config: RuntimeOptions) -> Iterator[Runtime]:
   """
   import tensorflow as tf
 
-  from tff_attacks.runtime import in_process, worker, workers
+  from tff_attacks.runtime import gpus, in_process, worker, workers
   from tff_attacks.runtime.lost import WorkerLostError
 
-  prepare_gpus()  # With runtime=worker, too: evaluation takes place here.
+  gpus.prepare()  # With runtime=worker, too: evaluation takes place here.
   with contextlib.ExitStack() as stack:
     if config.runtime == "worker":
       try:
@@ -107,17 +107,3 @@ def start(config: RuntimeOptions) -> Iterator[Runtime]:
       return tf.nest.map_structure(tf.convert_to_tensor, structure)
 
     yield Runtime(place, [os.getpid()], device)
-
-
-def prepare_gpus() -> None:
-  """Lets a GPU's memory grow as needed, and its kernels repeat their results."""
-  import tensorflow as tf
-
-  gpus = tf.config.list_physical_devices("GPU")
-  try:
-    for gpu in gpus:
-      tf.config.experimental.set_memory_growth(gpu, True)
-  except RuntimeError:  # TensorFlow is running already, as in tests.
-    return
-  if gpus:
-    tf.config.experimental.enable_op_determinism()

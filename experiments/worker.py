@@ -29,11 +29,10 @@ def run(config: WorkerConfig) -> int:
   """Serves until it is interrupted and returns the exit status."""
   validate(config)
 
-  from experiments import runtime_options
-  from tff_attacks.runtime import service, worker
+  from tff_attacks.runtime import gpus, service, worker
 
   worker.remove_stock_context()
-  runtime_options.prepare_gpus()
+  gpus.prepare(repeatable=False)
   # SIGINT, too, for a shell's background jobs ignore it.
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.default_int_handler)

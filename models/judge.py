@@ -39,7 +39,8 @@ def train(
   tf.keras.utils.set_random_seed(seed)
   _, height, width, channels = images.shape
   model = classifier((height, width, channels), num_classes)
-  model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+  adam = tf.keras.optimizers.Adam(jit_compile=False)  # As on a CPU.
+  model.compile(adam, tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
   batches = tf.data.Dataset.from_tensor_slices((images, labels))
   batches = batches.shuffle(10_000, seed=seed).repeat().batch(32)
   model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)

@@ -1,6 +1,10 @@
 import os
 import pathlib
 
+# Several processes would fight over a GPU, and numbers are compared to the last digits.
+# TensorFlow looks for GPUs when it is imported.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
 import pytest
 
 from tff_attacks.runtime import in_process, worker

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import tensorflow as tf
 import tensorflow_federated as tff
 from keras.src import backend
+from tensorflow.python.framework import config as framework_config
 
 ModelFn = Callable[[], tf.keras.Model]
 ModelWeights: TypeAlias = tff.learning.models.ModelWeights
@@ -32,6 +33,17 @@ def initial_weights(model_fn: ModelFn, seed: int) -> ModelWeights:
     [v.numpy() for v in model.trainable_variables],
     [v.numpy() for v in model.non_trainable_variables],
   )
+
+
+def construct(model_fn: ModelFn) -> tf.keras.Model:
+  """Builds a model as it is, in a graph, too, where all results have to repeat.
+
+  Keras then makes operations for Dropout that nobody runs, but that must have a seed.
+  """
+  if not tf.executing_eagerly():
+    graph = tf.compat.v1.get_default_graph()
+    graph.seed = 0 if graph.seed is None else graph.seed
+  return model_fn()
 
 
 def build(model_fn: ModelFn, weights: ModelWeights | None = None) -> tf.keras.Model:
@@ -56,14 +68,13 @@ def build(model_fn: ModelFn, weights: ModelWeights | None = None) -> tf.keras.Mo
     return next_creator(**kwargs)
 
   with tf.variable_creator_scope(zeros):
-    model = model_fn()
+    model = construct(model_fn)
   for layer in _random_layers(model):
     layer._random_generator = _SeededGenerator()
-  if tf.config.list_physical_devices("GPU"):
-    # Their gradient in inference mode has no kernel that repeats its results.
+  if framework_config.is_op_determinism_enabled():
     for layer in model._flatten_layers(include_self=False):
       if isinstance(layer, tf.keras.layers.BatchNormalization):
-        layer.fused = False
+        _split_in_inference(layer)
   if weights is not None:
     assign(model, weights)
   return model
@@ -163,3 +174,14 @@ class _SeededGenerator(backend.RandomGenerator):
 
 def _random_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
   return [layer for layer in model._flatten_layers() if hasattr(layer, "_random_generator")]
+
+
+def _split_in_inference(layer: tf.keras.layers.BatchNormalization) -> None:
+  """Lets inference do without the fused kernel, whose gradient there does not repeat on a GPU."""
+  call, fused = layer.call, layer.fused
+
+  def split(inputs, training=None, mask=None):
+    layer.fused = fused and bool(training)
+    return call(inputs, training=training, mask=mask)
+
+  layer.call = split

@@ -56,7 +56,8 @@ def train(
   schedule = tf.keras.optimizers.schedules.CosineDecay(
     0.0, max(steps - warm_up, 1), warmup_target=learning_rate, warmup_steps=warm_up
   )
-  optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=_WEIGHT_DECAY)
+  # Compiled by XLA as on a CPU: not at all.
+  optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=_WEIGHT_DECAY, jit_compile=False)
   optimizer.build(model.trainable_variables)
   checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
   manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1) if folder else None

@@ -224,7 +224,7 @@ def build_federation(
 
   @tff.tensorflow.computation
   def initial_weights():
-    return keras_state.read(model_fn())
+    return keras_state.read(keras_state.construct(model_fn))
 
   @tff.federated_computation
   def initialize():

@@ -134,14 +134,14 @@ def record_statement(
   performed, _, example_level, *_ = theirs.partition("\n\n(*)")[0].split("\n\n")
   example_level = example_level.replace("add-or-remove-one adjacency", "zeroed-out adjacency")
   return _paragraphs(
-    "Protected: each record of an honest client, against whoever sees what the client sends in any "
-    "round: the server, the other clients and the adversary among them. Not protected: how many "
-    "records a client has, and which classes, as far as many of its records show them; what stands "
-    "in partition.json; the training losses in metrics.csv, summary.json, events and checkpoints, "
-    "which get no noise; the scores of the reconstructions, which compare with the clients' images; "
-    "a record whose gradient is not finite, which no clipping bounds (and which an adversary can "
-    "bring about where the server does not bound its update). An adversary need not follow the "
-    "rules.",
+    "Protected: each record of an honest client, against whoever sees what the client sends in "
+    "any round: the server, the other clients and the adversary among them. Not protected: how "
+    "many records a client has, and which classes, as far as many of its records show them; what "
+    "stands in partition.json; the training losses in metrics.csv, summary.json, events and "
+    "checkpoints, which get no noise; the scores of the reconstructions, which compare with the "
+    "clients' images; a record whose gradient is not finite, which no clipping bounds (and which "
+    "an adversary can bring about where the server does not bound its update). An adversary need "
+    "not follow the rules.",
     "Batches are taken from data that is shuffled in each epoch: of the two values of epsilon "
     "below, the first one holds, for records that are replaced by one of gradient zero. The second "
     "would hold for Poisson sampling, which is not done. Both are bounds by Renyi accounting, "
