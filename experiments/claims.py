@@ -21,6 +21,10 @@ _KINDS = {
 }
 
 
+_MEASURES = {"AAA": study.AAA, "what the attack adds": study.ADDED}
+"""What the study judges by, and what of it is not there without attack."""
+
+
 class Claim(NamedTuple):
   """One of the study's claims.
 
@@ -35,11 +39,17 @@ class Claim(NamedTuple):
   figures: str
 
 
-def class_matters(summary: pd.DataFrame) -> Claim:
-  """AAA differs between pairs by more than between seeds."""
-  text = "the choice of classes matters"
-  attacked = summary[summary["attack"] == "crpa"]
-  values = attacked.pivot_table(index=study.PAIR, columns="seed", values=study.AAA)
+def class_matters(summary: pd.DataFrame) -> list[Claim]:
+  """Pairs differ by more than seeds."""
+  attacked = study.with_added(summary[summary["attack"] == "crpa"])
+  return [
+    _pairs_differ(f"the choice of classes matters ({measure})", attacked, column)
+    for measure, column in _MEASURES.items()
+  ]
+
+
+def _pairs_differ(text: str, attacked: pd.DataFrame, column: str) -> Claim:
+  values = attacked.pivot_table(index=study.PAIR, columns="seed", values=column)
   values = values.loc[:, values.notna().mean() > 0.5].dropna()  # A seed may have just begun.
   if values.shape[1] < 2 or len(values) < 3:
     return Claim(text, None, "needs at least three pairs with two seeds each")
@@ -53,39 +63,38 @@ def class_matters(summary: pd.DataFrame) -> Claim:
 
 
 def no_pattern(summary: pd.DataFrame, published_aaa: pd.Series) -> list[Claim]:
-  """Neither G alone nor T alone tells AAA."""
-  ours = study.by_pair(summary)[study.AAA].dropna()
+  """Neither G alone nor T alone tells how far a pair is poisoned."""
+  means = study.by_pair(summary)
   claims = []
-  for level, name in (("reconstruct", "row (G)"), ("poison", "column (T)")):
-    text = f"AAA follows no {name}"
-    if len(ours) < 20:
-      claims.append(Claim(text, None, "needs at least 20 pairs"))
-      continue
-    found, published = (metrics.pattern(v, level) for v in (ours, published_aaa))
-    if pd.isna(found.share):
-      claims.append(Claim(text, None, "AAA is the same for all pairs"))
-      continue
-    claims.append(
-      Claim(
-        text,
-        found.p_value > 0.05,
-        f"explains {found.share:.0%} of the variance (p = {found.p_value:.4f}); of the published "
-        f"values {published.share:.0%} (p = {published.p_value:.4f})",
-      )
-    )
+  for measure, column in _MEASURES.items():
+    ours = means[column].dropna()
+    for level, name in (("reconstruct", "row (G)"), ("poison", "column (T)")):
+      text = f"{measure} follows no {name}"
+      if len(ours) < 20:
+        claims.append(Claim(text, None, "needs at least 20 pairs"))
+        continue
+      found, published = (metrics.pattern(v, level) for v in (ours, published_aaa))
+      if pd.isna(found.share):
+        claims.append(Claim(text, None, "it is the same for all pairs"))
+        continue
+      figures = f"explains {found.share:.0%} of the variance (p = {found.p_value:.4f})"
+      if column == study.AAA:
+        figures += f"; of the published {published.share:.0%} (p = {published.p_value:.4f})"
+      claims.append(Claim(text, found.p_value > 0.05, figures))
   return claims
 
 
 def balance(summary: pd.DataFrame) -> list[Claim]:
   """From the lowest alpha to the highest, of the most vulnerable pair."""
-  weakens, keeps = (
-    "balanced classes weaken the poisoning (AAA by a factor of 5)",
-    "but not the reconstruction",
-  )
-  attacked = summary[summary["attack"] == "crpa"]
+  weakens = {
+    column: f"balanced classes weaken the poisoning ({measure} by a factor of 5)"
+    for measure, column in _MEASURES.items()
+  }
+  keeps = "but not the reconstruction"
+  attacked = study.with_added(summary[summary["attack"] == "crpa"])
   means = attacked.groupby([*study.PAIR, "alpha"]).mean(numeric_only=True).unstack("alpha")
   alphas = sorted(attacked["alpha"].unique())
-  untested = [Claim(text, None, "needs two values of alpha") for text in (weakens, keeps)]
+  untested = [Claim(text, None, "needs two values of alpha") for text in (*weakens.values(), keeps)]
   if len(alphas) < 2:
     return untested
   ends = [(study.AAA, alpha) for alpha in (alphas[0], alphas[-1])]
@@ -101,10 +110,13 @@ def balance(summary: pd.DataFrame) -> list[Claim]:
     return f"{skewed[name]:{form}} to {balanced[name]:{form}}"
 
   return [
-    Claim(
-      weakens,
-      bool(balanced[study.AAA] < skewed[study.AAA] / 5),
-      f"{between}: AAA {change(study.AAA, '.3f')}, without attack {change('no_attack', '.3f')}",
+    *(
+      Claim(
+        text,
+        bool(balanced[column] < skewed[column] / 5) if skewed[column] > 0 else None,
+        f"{between}: {change(column, '.3f')}",
+      )
+      for column, text in weakens.items()
     ),
     Claim(
       keeps,
@@ -123,8 +135,7 @@ def privacy_stops(summary: pd.DataFrame) -> list[Claim]:
   diverged shows neither.
   """
   runs = summary[summary["attack"] == "crpa"].set_index([*study.PAIR, "alpha", "seed"])
-  runs = runs.assign(
-    added=runs[study.AAA] - runs["no_attack"],
+  runs = study.with_added(runs).assign(
     reconstructed=reconstruction.succeeded(
       runs["recognised"], runs["correlation"], runs["other_correlation"]
     ),
@@ -148,8 +159,10 @@ def _stops_poisoning(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
   text = f"{kind} stops the poisoning (it adds less than {_CLEAR} to AAA)"
   if "without privacy" not in levels:
     return Claim(text, None, "needs runs without privacy")
-  same = levels["with it"]["added"].dropna().index  # Not every setting has every seed.
-  cells = {name: _of_cells(runs["added"][runs.index.isin(same)]) for name, runs in levels.items()}
+  same = levels["with it"][study.ADDED].dropna().index  # Not every setting has every seed.
+  cells = {
+    name: _of_cells(runs[study.ADDED][runs.index.isin(same)]) for name, runs in levels.items()
+  }
   free = cells["without privacy"]
   poisoned = free.index[free >= _CLEAR]
   left = cells["with it"].reindex(poisoned).dropna()
@@ -176,9 +189,16 @@ def _stops_reconstruction(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
   levels = {name: runs[runs.index.isin(same)] for name, runs in levels.items()}
   counts = {name: int(runs["reconstructed"].sum()) for name, runs in levels.items()}
   told = ", ".join(f"{name} {count} of {len(levels[name])} runs" for name, count in counts.items())
+  held = None
+  if counts.get("without privacy"):
+    table = [[counts[n], len(levels[n]) - counts[n]] for n in ("with it", "without privacy")]
+    _, p_value = stats.fisher_exact(table, alternative="less")
+    told += f" (Fisher's exact test: p = {p_value:.2g})"
+    # None of few is no proof.
+    held = False if counts["with it"] else True if p_value < 0.05 else None
   return Claim(
-    f"{kind} stops the reconstruction (recognised, and most like G)",
-    counts["with it"] == 0 if counts.get("without privacy") else None,
+    f"{kind} stops the reconstruction (at the end recognised, and most like G)",
+    held,
     f"reconstructed {told}{diverged}",
   )
 

@@ -86,7 +86,7 @@ def compare(
     lines += _controls(controls)
   repeated = controls if controls is not None else combinations
   if repeated is not None:
-    found.insert(0, claims.class_matters(repeated))
+    found = claims.class_matters(repeated) + found
   if differential_privacy is not None:
     lines += _differential_privacy(differential_privacy)
     found += claims.privacy_stops(differential_privacy)
@@ -157,8 +157,7 @@ def _reference(dataset: str) -> pathlib.Path:
 def _combinations(summary: pd.DataFrame) -> list[str]:
   dataset = summary["dataset"].iloc[0]
   means, theirs = plots.by_pair(summary), matrix(dataset)
-  ours, no_attack = means[plots.AAA], means["no_attack"]
-  added = ours - no_attack
+  ours, no_attack, added = means[plots.AAA], means["no_attack"], means[plots.ADDED]
   spoiled = np.array([pair[1] == 0 or pair in _SPOILED for pair in ours.index])
   rows = []
   for name, all_values in (

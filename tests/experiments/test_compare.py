@@ -71,7 +71,7 @@ def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
   assert f"{row} 0.99 | 0.99 | 0.0" in text or f"{row} 1.00 | 1.00 |" in text
   assert "| the same without T = 0 and (0, 1) | 80 |" in text
   assert "| the same of T = 0 and (0, 1) | 10 |" in text
-  assert "| the choice of classes matters | held | 3 pairs, 2 seeds" in text
+  assert "| the choice of classes matters (AAA) | held | 3 pairs, 2 seeds" in text
   assert "| 0.9 | 0.5 | 0.1 | 0.5 | 0.3 | 0.51 |" in text  # 4 -> 9, and what was published.
   assert "| privacy stops the attack | not tested |" in text
 
@@ -163,12 +163,14 @@ def pairs_of(aaa, seeds=1):
 
 
 @pytest.mark.parametrize(
-  ("aaa", "held"),
-  [(lambda g, t: t / 10, [True, False]), (lambda g, t: g / 10, [False, True]),
-   (lambda g, t: 0.3, [True, True])],
+  ("aaa", "no_attack", "held"),
+  [(lambda g, t: t / 10, 0.0, [True, False] * 2), (lambda g, t: g / 10, 0.0, [False, True] * 2),
+   (lambda g, t: 0.3, 0.0, [True, True] * 2),
+   # All of it is there without attack.
+   (lambda g, t: t / 10, lambda runs: runs["poison"] / 10, [True, False, True, True])],
 )  # fmt: skip
-def test_a_pattern_of_rows_or_columns_is_found(aaa, held):
-  runs = pairs_of(aaa)
+def test_a_pattern_of_rows_or_columns_is_found(aaa, no_attack, held):
+  runs = pairs_of(aaa).assign(no_attack=no_attack)
   published_aaa = study.by_pair(runs)["average_attack_accuracy"]
   assert [claim.held for claim in claims.no_pattern(runs, published_aaa)] == held
   runs.loc[0, "average_attack_accuracy"] = np.nan  # It diverged.
@@ -178,19 +180,36 @@ def test_a_pattern_of_rows_or_columns_is_found(aaa, held):
 def test_of_equal_pairs_no_pattern_is_asked():
   runs = pairs_of(lambda g, t: 0.3).assign(average_attack_accuracy=0.25)
   published_aaa = study.by_pair(pairs_of(lambda g, t: t / 10))["average_attack_accuracy"]
-  assert [claim.held for claim in claims.no_pattern(runs, published_aaa)] == [None, None]
-
-
-@pytest.mark.parametrize(("aaa", "held"), [(lambda g, t: t / 10, True), (lambda g, t: 0.3, False)])
-def test_pairs_differ_by_more_than_seeds(aaa, held):
-  assert claims.class_matters(pairs_of(aaa, seeds=3)).held is held
+  assert [claim.held for claim in claims.no_pattern(runs, published_aaa)] == [None] * 4
 
 
 @pytest.mark.parametrize(
-  ("aaa", "correlation", "held"), [(0.05, 0.5, [True, True]), (0.2, 0.3, [False, False])]
+  ("aaa", "no_attack", "held"),
+  [(lambda g, t: t / 10, 0.0, [True, True]), (lambda g, t: 0.3, 0.0, [False, False]),
+   (lambda g, t: t / 10, lambda runs: runs["poison"] / 10, [True, False])],
+)  # fmt: skip
+def test_pairs_differ_by_more_than_seeds(aaa, no_attack, held):
+  runs = pairs_of(aaa, seeds=3).assign(no_attack=no_attack)
+  assert [claim.held for claim in claims.class_matters(runs)] == held
+
+
+def test_what_is_added_is_of_runs_whose_control_is_there():
+  runs = pairs_of(lambda g, t: 0.3, seeds=2).assign(no_attack=0.1)
+  runs.loc[runs["seed"] == 1, ["average_attack_accuracy", "no_attack"]] = [0.9, np.nan]
+  assert study.by_pair(runs)["added"].to_numpy() == pytest.approx(0.2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+  ("aaa", "no_attack", "correlation", "held"),
+  [
+    (0.05, 0.0, 0.5, [True, True, True]),
+    (0.2, 0.0, 0.3, [False, False, False]),
+    (0.2, 0.15, 0.5, [False, True, True]),
+    (0.2, 0.5, 0.5, [False, None, True]),
+  ],
 )
-def test_balance_is_judged_from_the_skewed_to_the_balanced_end(aaa, correlation, held):
-  base = {"attack": "crpa", "reconstruct": 4, "poison": 9, "seed": 0, "no_attack": 0.0,
+def test_balance_is_judged_from_the_skewed_to_the_balanced_end(aaa, no_attack, correlation, held):
+  base = {"attack": "crpa", "reconstruct": 4, "poison": 9, "seed": 0, "no_attack": no_attack,
           "recognised": 0.5}  # fmt: skip
   rows = [
     base | {"alpha": 0.0, "average_attack_accuracy": 0.5, "correlation": 0.4},
@@ -250,8 +269,8 @@ def test_runs_that_diverged_are_counted_and_stop_nothing():
   poisoning, reconstruction = claims_of(gone, {})
   assert poisoning.held
   assert poisoning.figures.endswith("1 of 2 runs diverged")
-  assert reconstruction.figures.endswith("with it 0 of 1 runs, without privacy 1 of 1 runs; "
-                                         "1 of 2 runs diverged")  # fmt: skip
+  assert "with it 0 of 1 runs, without privacy 1 of 1 runs" in reconstruction.figures
+  assert reconstruction.figures.endswith("; 1 of 2 runs diverged")
   poisoning, reconstruction = claims_of(gone, gone)
   assert poisoning.held is reconstruction.held is None
 
@@ -265,13 +284,14 @@ def test_only_seeds_that_ran_under_the_noise_count():
 
 
 def test_a_reconstruction_must_be_recognised_and_alike_in_the_same_run():
-  _, stopped = claims_of(
-    {"records": {"recognised": 0.5, "correlation": 0.2}}, {"records": {"recognised": 0.1}}
-  )
+  unlike, unseen = {"recognised": 0.5, "correlation": 0.2}, {"recognised": 0.1}
+  _, stopped = claims_of(*[{"records": unlike}, {"records": unseen}] * 2)
   assert stopped.held
+  assert "without privacy 4 of 4 runs (Fisher's exact test: p = 0.014)" in stopped.figures
+  assert claims_of({"records": unlike})[1].held is None  # None of one is no proof.
   # A pattern that the classifier falls for.
   pattern = {"recognised": 0.65, "correlation": 0.042, "other_correlation": 0.041}
-  assert claims_of({"records": pattern})[1].held
+  assert claims_of(*[{"records": pattern}] * 4)[1].held
   _, once = claims_of({"records": {"recognised": 0.5}}, {})
   assert once.held is False
   assert "with it 1 of 2 runs" in once.figures
@@ -292,8 +312,8 @@ def test_compare_says_which_privacy_stops_what(tmp_path):
   ) in text
   assert f"| privacy of each record {less} | **not held** | added with it 0.390, " in text
   assert (
-    "(recognised, and most like G) | **not held** | reconstructed with it 4 of 4 runs, without "
-    "privacy 4 of 4 runs |"
+    "(at the end recognised, and most like G) | **not held** | reconstructed with it 4 of 4 runs, "
+    "without privacy 4 of 4 runs (Fisher's exact test: p = 1) |"
   ) in text
   assert "| microbatches | 0.7 | 0.6 | 0.7 | 0.6 |" in text  # With and without attack.
   assert "| 4 | 9 | 0.0 | microbatches | 455.0 | 2 | 0 | 0.02 |" in text
@@ -340,8 +360,8 @@ def test_runs_that_diverged_are_no_numbers():
 def test_a_seed_that_has_just_begun_does_not_count():
   runs = pairs_of(lambda g, t: 0.1 * g, seeds=3)
   begun = runs[(runs["seed"] < 2) | (runs.index == runs.index[-1])]
-  claim = claims.class_matters(begun)
-  assert claim.figures.startswith("90 pairs, 2 seeds")
+  for claim in claims.class_matters(begun):
+    assert claim.figures.startswith("90 pairs, 2 seeds")
 
 
 def test_differences_are_of_the_runs_that_there_are():
@@ -368,9 +388,10 @@ def test_balance_is_told_of_the_most_vulnerable_pair_without_controls_too():
     for g, top in ((0, 0.5), (3, 0.3))
     for alpha, aaa in ((0.0, top), (10.0, 0.01))
   )  # fmt: skip
-  weakens, keeps = claims.balance(rows)
+  weakens, added, keeps = claims.balance(rows)
   assert weakens.held
   assert weakens.figures.startswith("0 → 5")
+  assert added.held is None  # Its runs without attack are missing.
   assert keeps.held
-  assert claims.balance(rows.assign(correlation=np.nan))[1].held is None
+  assert claims.balance(rows.assign(correlation=np.nan))[-1].held is None
   assert claims.balance(rows.assign(average_attack_accuracy=np.nan))[0].held is None

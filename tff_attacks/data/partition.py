@@ -63,9 +63,9 @@ def dirichlet(
 
   Clients are filled one after another: a draw of proportions is floored and capped
   by what remains of each class, and redrawn until the client is full; fewer than 6
-  missing images (0.6 C in general), or so few that every class's share is below one, come
-  from the fullest class. Except for the last condition, without which a large alpha never
-  ends, this is what the CRPA study's code does.
+  missing images come from the fullest class. So far this is what the CRPA study's code does,
+  which never ends where every class's share is below one: then fewer than 10 come from the
+  fullest class, too, and more are drawn one by one.
 
   Args:
     rng: Source of randomness.
@@ -82,9 +82,12 @@ def dirichlet(
   table = np.zeros([num_clients, num_classes], int)
   for client in range(num_clients):
     while (missing := size - table[client].sum()) > 0:
-      drawn = np.floor(rng.dirichlet(np.full(num_classes, alpha)) * missing).astype(int)
-      if missing < 0.6 * num_classes or not drawn.any():
+      shares = rng.dirichlet(np.full(num_classes, alpha))
+      drawn = np.floor(shares * missing).astype(int)
+      if missing < 6 or (missing < 10 and not drawn.any()):
         drawn = np.where(np.arange(num_classes) == np.argmax(remaining), missing, 0)
+      elif not drawn.any():
+        drawn = rng.multinomial(missing, shares)
       drawn = np.minimum(drawn, remaining)
       table[client] += drawn
       remaining -= drawn

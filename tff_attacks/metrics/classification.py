@@ -82,7 +82,7 @@ def average_attack_accuracy(attack_accuracies: Sequence[float]) -> float:
 
 
 def exponential_moving_average(values: Sequence[float], alpha: float = 0.01) -> np.ndarray:
-  """Bias-corrected exponential moving average, as in the CRPA study's Figure 3; alpha is ours.
+  """Bias-corrected exponential moving average, as in the CRPA study's Figure 3 and its code.
 
   It is not a number where the value is none.
   """

@@ -16,6 +16,7 @@ from tff_attacks.metrics import classification
 from tff_attacks.plots.common import grouped_bars, panels, save, show
 
 AAA = "average_attack_accuracy"
+ADDED = "added"
 PAIR = ["reconstruct", "poison"]
 
 
@@ -49,8 +50,13 @@ def table(summary: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def by_pair(summary: pd.DataFrame) -> pd.DataFrame:
   """Means over the seeds of each attacked pair, indexed by (G, T)."""
-  attacked = _of_same_seeds(summary[summary["attack"] == "crpa"])
-  return attacked.groupby(PAIR)[[AAA, "no_attack", "mean_test_accuracy"]].mean()
+  attacked = _of_same_seeds(with_added(summary[summary["attack"] == "crpa"]))
+  return attacked.groupby(PAIR)[[AAA, "no_attack", ADDED, "mean_test_accuracy"]].mean()
+
+
+def with_added(attacked: pd.DataFrame) -> pd.DataFrame:
+  """The runs, with what of their AAA is not there without attack."""
+  return attacked.assign(**{ADDED: attacked[AAA] - attacked["no_attack"]})
 
 
 def _of_same_seeds(attacked: pd.DataFrame) -> pd.DataFrame:

@@ -56,6 +56,14 @@ def test_alpha_sets_the_skew():
   assert shares[-1] < 0.13
 
 
+def test_of_many_classes_no_client_is_filled_up_with_one():
+  """100 clients of 400 images; a plain draw has 0.06 and 0.03."""
+  for alpha, most in ((1.0, 0.08), (10.0, 0.04)):
+    table = partition.dirichlet(np.random.default_rng(0), alpha, 100, 100, 400)
+    # The last clients get what is left.
+    assert (table[:70].max(axis=1) / 400).mean() < most
+
+
 def test_first_client_is_a_floored_dirichlet_draw():
   table = partition.dirichlet(np.random.default_rng(3), 10.0, 10, 10, 50_000)
   share = np.random.default_rng(3).dirichlet(np.full(10, 10.0))
