@@ -30,7 +30,7 @@ class Claim(NamedTuple):
 
   Attributes:
     text: The claim.
-    held: Whether it held here; None if that was not tested.
+    held: Whether it held here; None if that was not tested, or too little to decide it.
     figures: What was measured.
   """
 
@@ -194,8 +194,10 @@ def _stops_reconstruction(kind: str, levels: dict[str, pd.DataFrame]) -> Claim:
     table = [[counts[n], len(levels[n]) - counts[n]] for n in ("with it", "without privacy")]
     _, p_value = stats.fisher_exact(table, alternative="less")
     told += f" (Fisher's exact test: p = {p_value:.2g})"
-    # None of few is no proof.
-    held = False if counts["with it"] else True if p_value < 0.05 else None
+    if counts["with it"]:
+      held = False
+    elif p_value < 0.05:  # None of few is no proof.
+      held = True
   return Claim(
     f"{kind} stops the reconstruction (at the end recognised, and most like G)",
     held,

@@ -182,7 +182,8 @@ def _data(config: DoctorConfig) -> Iterator[Finding]:
   for name in datasets.NAMES:
     path = datasets.location(name, config.data_dir)
     if path is None:
-      yield Finding(f"dataset={name}: embedded")
+      where = "embedded" if name == "digits" else "only with data_dir="
+      yield Finding(f"dataset={name}: {where}")
     elif config.data_dir is None:
       there = f"in {path}" if path.exists() else f"not in {path.parent} yet: Keras downloads it"
       yield Finding(f"dataset={name}: {there}")

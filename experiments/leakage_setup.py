@@ -173,7 +173,7 @@ def _distribute(config: LeakageConfig, dataset) -> tuple[list[Images], Images | 
     if min(map(len, owned)) < size:
       raise ValueError(
         f"samples_per_client: {count} clients of equal size and whole classes have "
-        f"{min(map(len, owned))} images, not {size}"
+        f"{min(map(len, owned))} images, not {size}; more with fewer auxiliary_images"
       )
   auxiliary = dataset.train.take(own) if own.size else None
   return [dataset.train.take(rest[indices]) for indices in owned], auxiliary

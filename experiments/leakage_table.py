@@ -27,7 +27,7 @@ OWN: dict[str, dict[str, Any]] = {
   "grnn": {"model": "cnn", "steps": 600},
   # Three copies of VGG16 for each of a hundred clients are 40 GB: the first round alone.
   "feature_inversion": {"rounds": 0},
-  # A malicious server sends the block anew.
+  # From initial weights: training with the block before it changes the network behind.
   "robbing_the_fed": {"imprint_bins": 100, "rounds": 0},
 }
 """What an attack needs beside its usual settings."""
@@ -116,7 +116,8 @@ def plan(config: LeakageTableConfig) -> list[Run]:
   """A run for each attack, setting, partition and seed.
 
   Raises:
-    ConfigError: If the two numbers of `clients` or `samples` are not there, or in the other order.
+    ConfigError: If the two numbers of `clients` or `samples` are not there, or those of clients are
+      in the other order.
   """
   for name in ("clients", "samples"):
     if len(getattr(config, name)) != 2:

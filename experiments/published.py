@@ -92,7 +92,7 @@ def compare(
     found += claims.privacy_stops(differential_privacy)
   else:
     found.append(claims.Claim("privacy stops the attack", None, "needs differential_privacy="))
-  words = {True: "held", False: "**not held**", None: "not tested"}
+  words = {True: "held", False: "**not held**", None: "not decided"}
   rows = [(claim.text, words[claim.held], claim.figures) for claim in found]
   return [*lines, "## The study's claims", "", *markdown(("claim", "here", "figures"), rows), ""]
 

@@ -3,7 +3,7 @@ import pathlib
 
 # Several processes would fight over a GPU, and numbers are compared to the last digits.
 # TensorFlow looks for GPUs when it is imported.
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import pytest
 

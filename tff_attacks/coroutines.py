@@ -11,6 +11,8 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
   try:
     asyncio.get_running_loop()
   except RuntimeError:
-    return asyncio.run(coroutine)
-  with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    return thread.submit(asyncio.run, coroutine).result()
+    pass
+  else:
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+      return thread.submit(asyncio.run, coroutine).result()
+  return asyncio.run(coroutine)

@@ -40,10 +40,14 @@ def construct(model_fn: ModelFn) -> tf.keras.Model:
 
   Keras then makes operations for Dropout that nobody runs, but that must have a seed.
   """
-  if not tf.executing_eagerly():
-    graph = tf.compat.v1.get_default_graph()
-    graph.seed = 0 if graph.seed is None else graph.seed
-  return model_fn()
+  if tf.executing_eagerly() or not framework_config.is_op_determinism_enabled():
+    return model_fn()
+  graph = tf.compat.v1.get_default_graph()
+  before, graph.seed = graph.seed, 0
+  try:
+    return model_fn()
+  finally:
+    graph.seed = before
 
 
 def build(model_fn: ModelFn, weights: ModelWeights | None = None) -> tf.keras.Model:
@@ -181,7 +185,7 @@ def _split_in_inference(layer: tf.keras.layers.BatchNormalization) -> None:
   call, fused = layer.call, layer.fused
 
   def split(inputs, training=None, mask=None):
-    layer.fused = fused and bool(training)
+    layer.fused = fused and bool(training) and layer.trainable
     return call(inputs, training=training, mask=mask)
 
   layer.call = split

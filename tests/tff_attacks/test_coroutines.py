@@ -28,8 +28,9 @@ def as_in_a_notebook(function):
 @pytest.mark.parametrize("call", [lambda function: function(), as_in_a_notebook])
 def test_results_and_errors_come_back(call):
   assert call(lambda: coroutines.run(double(3))) == 6
-  with pytest.raises(ValueError, match="no"):
+  with pytest.raises(ValueError, match="no") as raised:
     call(lambda: coroutines.run(fail()))
+  assert raised.value.__context__ is None
 
 
 def test_a_notebook_can_save_and_restore(tmp_path):

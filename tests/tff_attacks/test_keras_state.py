@@ -64,6 +64,11 @@ def test_where_results_repeat_inference_does_without_the_fused_kernel(monkeypatc
   monkeypatch.setattr(keras_state.framework_config, "is_op_determinism_enabled", lambda: True)
   split = keras_state.build(images, weights)
   assert kernels(split) == set()
+  split.trainable = False  # Then its training is inference, too.
+  call = tf.function(lambda x: tf.gradients(tf.reduce_sum(split(x, training=True)), x))
+  graph = call.get_concrete_function(x).graph
+  assert not [op.type for op in graph.get_operations() if "FusedBatchNorm" in op.type]
+  split.trainable = True
   for training in (True, False, True):
     np.testing.assert_allclose(fused(x, training=training), split(x, training=training), atol=1e-5)
     for one, other in zip(fused.weights, split.weights, strict=True):  # Moving statistics, too.

@@ -130,13 +130,13 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
 
 
 def location(name: str, data_dir: str | None = None) -> pathlib.Path | None:
-  """Where `load` looks for a dataset, or where Keras keeps what it downloads; None if embedded."""
+  """Where `load` looks for a dataset, or where Keras keeps what it downloads; None if nowhere."""
   if name == "digits":
     return None
   source = SOURCES[name]
   if data_dir is None:
-    name = source.downloaded or f"{source.file}.npz"
-    return pathlib.Path("~/.keras/datasets").expanduser() / name
+    cache = pathlib.Path("~/.keras/datasets").expanduser()
+    return cache / source.downloaded if source.downloaded else None
   return pathlib.Path(data_dir) / f"{source.file}.npz"
 
 
@@ -200,6 +200,9 @@ def _check(source: Source, arrays: dict[str, np.ndarray], path: pathlib.Path) ->
 
 
 def _download(source: Source) -> dict[str, np.ndarray]:
+  if source.downloaded is None:
+    raise FileNotFoundError(f"data_dir: give the folder that holds {source.file}.npz")
+
   import tensorflow as tf
 
   try:

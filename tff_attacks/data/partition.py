@@ -63,9 +63,9 @@ def dirichlet(
 
   Clients are filled one after another: a draw of proportions is floored and capped
   by what remains of each class, and redrawn until the client is full; fewer than 6
-  missing images come from the fullest class. So far this is what the CRPA study's code does,
-  which never ends where every class's share is below one: then fewer than 10 come from the
-  fullest class, too, and more are drawn one by one.
+  missing images (0.6 C, if that is less) come from the fullest class. So far this is what the
+  CRPA study's code does, which never ends where every class's share is below one: then fewer
+  than 10 come from the fullest class, too, and more are drawn one by one.
 
   Args:
     rng: Source of randomness.
@@ -84,7 +84,7 @@ def dirichlet(
     while (missing := size - table[client].sum()) > 0:
       shares = rng.dirichlet(np.full(num_classes, alpha))
       drawn = np.floor(shares * missing).astype(int)
-      if missing < 6 or (missing < 10 and not drawn.any()):
+      if missing < min(6, 0.6 * num_classes) or (missing < 10 and not drawn.any()):
         drawn = np.where(np.arange(num_classes) == np.argmax(remaining), missing, 0)
       elif not drawn.any():
         drawn = rng.multinomial(missing, shares)

@@ -42,7 +42,7 @@ def cocktail_party(
   Returns:
     The attack. Brightness, contrast and sign of an image are not known: each is scaled to
     [-1, 1] and may be a negative, its label is unknown. It raises a `ValueError` for fewer
-    units of the first layer than the client has images.
+    units, or pixels, of the first layer than the client has images.
 
   Raises:
     ValueError: If the model begins otherwise.

@@ -194,8 +194,8 @@ def _of_whom(count: int, records: Sequence[int]) -> str:
   if min(records) == max(records):
     return ""
   return (
-    f" Clients have {min(records)} to {max(records)} records; the values are those of one with "
-    f"{count}, the largest."
+    f" Clients have {min(records)} to {max(records)} records; the values are the largest, those of "
+    f"one with {count}."
   )
 
 

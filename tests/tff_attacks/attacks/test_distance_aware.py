@@ -102,7 +102,7 @@ WEIGHTS = keras_state.ModelWeights(
 def test_chooses_the_nearest_class(full_knowledge, from_logits):
   """And flips the labels to it, whatever target is given."""
   sources, targets = label_flipping.one_target(3, [1], 0)
-  parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
+  parameters = label_flipping.Parameters(sources, targets)
   made = distance_aware.distance_aware(parameters, full_knowledge, from_logits)
   state, data = poison(
     made, bright_images(), weights=WEIGHTS, model_fn=lambda: brightness_model(from_logits)
@@ -117,7 +117,7 @@ def test_what_is_measured(name, from_logits, monkeypatch):
   """The last hidden layer, and the probabilities whatever the model returns."""
   seen, real = [], getattr(distance_aware, name)
   monkeypatch.setattr(distance_aware, name, lambda *args: seen.append(args) or real(*args))
-  given = label_flipping.Parameters(*label_flipping.one_target(3, [1], 0), start_accuracy=-1.0)
+  given = label_flipping.Parameters(*label_flipping.one_target(3, [1], 0))
   images, (kernel, _, last_kernel, last_bias) = bright_images(), WEIGHTS.trainable
   poison(
     distance_aware.distance_aware(given, name == "attacking_distances", from_logits), images,
@@ -133,7 +133,7 @@ def test_what_is_measured(name, from_logits, monkeypatch):
 
 def test_partial_knowledge_needs_images_of_the_source_only():
   sources, targets = label_flipping.one_target(3, [1], 0)
-  parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
+  parameters = label_flipping.Parameters(sources, targets)
   images = bright_images()
   of_source = Images(*(part[images.labels == 1] for part in images))
   state, _ = poison(
@@ -146,7 +146,7 @@ def test_partial_knowledge_needs_images_of_the_source_only():
 @pytest.mark.parametrize("full_knowledge", [True, False])
 def test_several_sources_have_targets_of_their_own(full_knowledge):
   parameters = label_flipping.Parameters(
-    np.array([True, False, True]), np.array([0, 1, 2], np.int32), start_accuracy=-1.0
+    np.array([True, False, True]), np.array([0, 1, 2], np.int32)
   )
   made = distance_aware.distance_aware(parameters, full_knowledge, True)
   state, data = poison(made, bright_images(), weights=WEIGHTS, model_fn=brightness_model)
@@ -156,9 +156,7 @@ def test_several_sources_have_targets_of_their_own(full_knowledge):
 
 @pytest.mark.parametrize("full_knowledge", [True, False])
 def test_without_images_of_the_source_nothing_is_chosen(full_knowledge):
-  parameters = label_flipping.Parameters(
-    *label_flipping.one_target(3, [1], -1), start_accuracy=-1.0
-  )
+  parameters = label_flipping.Parameters(*label_flipping.one_target(3, [1], -1))
   images = bright_images()
   others = Images(*(part[images.labels != 1] for part in images))
   made = distance_aware.distance_aware(parameters, full_knowledge, True)
@@ -185,8 +183,8 @@ def test_a_model_without_a_dense_end_is_refused():
 def test_equals_train_and_scale_with_the_target_that_it_chooses(full_knowledge, tff_runtime):
   """So that a table may take one run for the other as long as the target stays."""
   del tff_runtime
-  chosen = label_flipping.Parameters(*label_flipping.one_target(3, [1], 2), start_accuracy=-1.0)
-  unknown = label_flipping.Parameters(*label_flipping.one_target(3, [1], -1), start_accuracy=-1.0)
+  chosen = label_flipping.Parameters(*label_flipping.one_target(3, [1], 2))
+  unknown = label_flipping.Parameters(*label_flipping.one_target(3, [1], -1))
   attacks = (
     label_flipping.label_flipping(chosen, poison_update=scaling.train_and_scale),
     distance_aware.distance_aware(unknown, full_knowledge, from_logits=True),
@@ -211,7 +209,7 @@ def test_equals_train_and_scale_with_the_target_that_it_chooses(full_knowledge, 
 def test_whoever_holds_sources_alone_knows_no_target_and_flips_nothing():
   """With full knowledge: the means of other classes are not to be had."""
   sources, targets = label_flipping.one_target(3, [1], -1)
-  parameters = label_flipping.Parameters(sources, targets, start_accuracy=-1.0)
+  parameters = label_flipping.Parameters(sources, targets)
   own = bright_images().take(np.array([1, 4, 7, 10]))
   made = distance_aware.distance_aware(parameters, full_knowledge=True, from_logits=True)
   state, data = poison(made, own, weights=WEIGHTS, model_fn=brightness_model)

@@ -30,7 +30,7 @@ def test_the_images_are_among_the_data_from_the_start_on():
 
 def test_in_a_federation_only_the_adversarys_training_changes(tff_runtime):
   del tff_runtime
-  made = attack(start_accuracy=-1.0)
+  made = attack()
   federation = process.build_federation(
     tiny.global_model, tiny.training(), made, aggregation.build_aggregator("mean")
   )

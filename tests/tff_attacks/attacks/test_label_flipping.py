@@ -12,7 +12,7 @@ from tff_attacks.learning import aggregation, process
 
 def parameters(source=0, target=2, **options):
   sources, targets = label_flipping.one_target(tiny.NUM_CLASSES, [source], target)
-  return label_flipping.Parameters(sources, targets, **options | {"start_accuracy": -1.0})
+  return label_flipping.Parameters(sources, targets, **options)
 
 
 def holding(*counts):
@@ -51,7 +51,7 @@ def test_the_others_are_drawn_anew():
 
 def test_several_sources():
   sources, targets = np.array([True, False, True]), np.array([1, 1, 0], np.int32)
-  given = label_flipping.Parameters(sources, targets, injection_rate=1.0, start_accuracy=-1.0)
+  given = label_flipping.Parameters(sources, targets, injection_rate=1.0)
   _, data = poison(label_flipping.label_flipping(given), holding(2, 3, 2))
   assert np.asarray(data.labels).tolist() == [1, 1, 0, 0]
 

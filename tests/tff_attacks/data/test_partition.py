@@ -56,6 +56,11 @@ def test_alpha_sets_the_skew():
   assert shares[-1] < 0.13
 
 
+def test_of_two_classes_small_clients_hold_both():
+  table = partition.dirichlet(np.random.default_rng(0), 10.0, 10, 2, 25)
+  assert ((table > 0).sum(axis=1) == 2).mean() >= 0.8
+
+
 def test_of_many_classes_no_client_is_filled_up_with_one():
   """100 clients of 400 images; a plain draw has 0.06 and 0.03."""
   for alpha, most in ((1.0, 0.08), (10.0, 0.04)):

@@ -48,18 +48,39 @@ def test_rounds_compose():
   assert found == pytest.approx(accountant.get_epsilon(1e-3), rel=1e-9)
 
 
-@pytest.mark.parametrize(("noise", "rounds"), [(4.0, 60), (1.0, 60), (0.3, 300)])
-def test_it_bounds_the_exact_value(noise, rounds):
-  """Gaussian releases are one: https://arxiv.org/abs/1905.02383, Corollary 1."""
-  mu, delta = np.sqrt(rounds) / noise, 1e-5
+def delta_of(epsilon, mu):
+  """Of a Gaussian release: https://arxiv.org/abs/1905.02383, Corollary 1."""
+  first, second = stats.norm.logcdf([mu / 2 - epsilon / mu, -mu / 2 - epsilon / mu])
+  return np.exp(first) - np.exp(epsilon + second)
+
+
+@pytest.mark.parametrize(
+  ("mechanism", "rounds", "delta"),
+  [
+    (Mechanism(4.0, 1, 200, 10), 60, 1e-5),
+    (Mechanism(1.0, 1, 200, 10), 60, 1e-5),
+    (STUDY, 300, 1e-6),
+  ],
+)
+def test_it_bounds_the_exact_value(mechanism, rounds, delta):
+  """Gaussian releases together are one."""
+  sensitivity = 2 if mechanism.microbatch_size > 1 else 1
+  mu = sensitivity * np.sqrt(rounds) / mechanism.noise_multiplier
+  exact = optimize.brentq(lambda e: delta_of(e, mu) - delta, 0, mu**2 + 10 * mu)
+  assert exact < accounting.epsilon(mechanism, rounds, delta) < 1.1 * exact
+  if mechanism == STUDY:
+    assert exact == pytest.approx(7215, abs=1)  # As the docs say.
+
+
+def test_the_poisson_reading_of_the_study_is_bounded_by_how_often_a_record_is_drawn():
+  times = np.arange(100, 500)  # Of 6,000 draws with probability 0.05; others hardly occur.
+  weights = stats.binom(6000, 0.05).pmf(times)
 
   def excess(epsilon):
-    first, second = stats.norm.logcdf([mu / 2 - epsilon / mu, -mu / 2 - epsilon / mu])
-    return np.exp(first) - np.exp(epsilon + second) - delta
+    found = [delta_of(epsilon, 2 * np.sqrt(k) / 0.3) for k in times]
+    return weights @ found + (1 - weights.sum()) - 1e-6
 
-  exact = optimize.brentq(excess, 0, mu**2 + 10 * mu)
-  found = accounting.epsilon(Mechanism(noise, 1, 200, 10), rounds, delta)
-  assert exact < found < 1.1 * exact
+  assert optimize.brentq(excess, 1, 1e5) == pytest.approx(8615, abs=1)  # As the docs say.
 
 
 SETTINGS = {
@@ -114,8 +135,10 @@ def test_the_studys_setting_is_called_what_it_is():
 
 
 def test_of_clients_of_different_sizes_it_says_whose_the_values_are():
-  text = accounting.record_statement(STUDY, 300, 1e-9, [5000, 100])
-  assert "have 100 to 5000 records; the values are those of one with 5000" in " ".join(text.split())
+  smallest = STUDY._replace(records=500)
+  text = accounting.record_statement(smallest, 300, 1e-9, [5000, 500])
+  said = "have 500 to 5000 records; the values are the largest, those of one with 500."
+  assert said in " ".join(text.split())
   assert "published unchanged" not in text
 
 
