@@ -9,7 +9,7 @@ from PIL import Image
 
 from tff_attacks import files
 
-_GREYS = ("0.15", "0.45", "0.7", "0.85", "0.3", "0.6")
+_GREYS = ("0.35", "0.55", "0.75", "0.9", "0.45", "0.65")
 _HATCHES = (
   "",
   "//",
@@ -79,7 +79,11 @@ def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
 def show(axis, run: pathlib.Path, name: str = "generated") -> None:
   """Draws four of a run's final reconstructions, or of the `real` images beside them."""
   with np.load(run / "reconstructions.npz") as arrays:
-    axis.imshow(grid(arrays[name][:4], 2), cmap="gray", vmin=0, vmax=1)
+    images = arrays[name][:4]
+  if np.isfinite(images).all():
+    axis.imshow(grid(images, 2), cmap="gray", vmin=0, vmax=1)
+  else:
+    axis.text(0.5, 0.5, "diverged", ha="center", va="center", transform=axis.transAxes, fontsize=8)
 
 
 def picture(images: np.ndarray, path: pathlib.Path) -> None:

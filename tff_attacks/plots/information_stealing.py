@@ -17,6 +17,8 @@ _MOMENTS = {
   "final": "after the last round",
 }
 _STYLES = ("-", "--", ":", "-.")
+_POINTS = 100
+"""Of a curve, at which single rounds can still be told."""
 
 
 def draw_all(folder: pathlib.Path, target: int, started: int) -> None:
@@ -67,6 +69,7 @@ def scores(folder: pathlib.Path, started: int) -> None:
   """Accuracy and macro scores per round, the attack marked (the paper's Figures 7 and 9)."""
   metrics = pd.read_csv(folder / "metrics.csv")
   rounds = metrics["round"] + 1
+  window = len(metrics) // _POINTS or 1  # Of hundreds of rounds four curves would be a block.
   figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
   for (name, label), style in zip(
     {
@@ -74,18 +77,20 @@ def scores(folder: pathlib.Path, started: int) -> None:
     }.items(),
     _STYLES, strict=True,
   ):  # fmt: skip
-    axes.plot(rounds, metrics[name], linestyle=style, label=label)
+    values = metrics[name].rolling(window, center=True, min_periods=1).mean()
+    axes.plot(rounds, values, linestyle=style, label=label)
   if started >= 0:
     axes.axvline(started + 1, color="0.3")
     axes.annotate(
       f"attack from round {started + 1} on", (started + 1, 0.02), xytext=(4, 0),
-      textcoords="offset points",
+      textcoords="offset points", bbox={"color": "white", "pad": 1},
     )  # fmt: skip
   axes.set(
     xlabel="round",
     ylabel="score on the test set",
     ylim=(-0.02, 1.02),
-    title="Global model; precision, recall and F1 are means over the classes",
+    title="Global model; precision, recall and F1 are means over the classes"
+    + (f"; all over {window} rounds" if window > 1 else ""),
   )
   axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
   common.save(figure, folder, "scores")

@@ -56,11 +56,14 @@ def table(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   size = (1.6 + 1.2 * len(settings), 0.8 + 1.4 * len(attacks))
   figure, axes = _panels(attacks, settings, size)
   note = ""
-  for run, attack, setting in first[["run", "attack", "setting"]].itertuples(index=False):
+  for one in first.to_dict("records"):
+    run, attack, setting = (one[name] for name in ("run", "attack", "setting"))
     axis = axes[attacks.index(attack), settings.index(setting)]
     victims = sorted((folder / "runs" / run).glob("victim_*.npz"))
     if not victims:
-      axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
+      reasons = [name for name in ("not_run", "failed") if pd.notna(one.get(name))]
+      text = reasons[0].replace("_", " ") if reasons else "none"
+      axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
       continue
     found, true, fitted = _read(victims[0])
     if fitted:
@@ -93,7 +96,9 @@ def dmgan(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     row = settings.index(setting)
     common.show(axes[row, seeds.index(seed)], folder / "runs" / run)
     common.show(axes[row, -1], folder / "runs" / run, "real")
-  figure.suptitle("Images of the class that the client has never seen", fontsize=10)
+  figure.suptitle(
+    "What a client made of a class that it has never seen, and real ones", fontsize=10
+  )
   common.save(figure, folder, "settings")
 
 

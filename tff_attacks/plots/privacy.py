@@ -29,8 +29,8 @@ _NAMES = {
 # Published is one size of it, a multiplier of 0.3.
 _OF_ANY_SIZE = _NAMES | {"microbatches": "noise for batches"}
 _ROWS = (
-  ("aaa", "AAA", (0, None)),
-  ("test_accuracy", "test accuracy,\nmean of all rounds", (0, 1)),
+  ("aaa", "AAA, mean and standard\ndeviation over the seeds", (0, None)),
+  ("test_accuracy", "test accuracy under attack,\nmean of all rounds", (0, 1)),
   ("correlation", "correlation of\nreconstructions with G", (-0.2, 1)),
 )
 _MARKERS = {"microbatches": "s", "records": "o", "clients": "^"}
@@ -58,15 +58,15 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
           if not diverged > 0:
             continue
           axis.annotate(
-            _of_runs(diverged, runs), (x, 0), xytext=(0, 12), textcoords="offset points",
-            rotation=90, ha="center", fontsize=7, bbox={"color": "white", "pad": 1},
+            _of_runs(diverged, runs), (x, 0.98), xycoords=("data", "axes fraction"), rotation=90,
+            ha="center", va="top", fontsize=7, bbox={"color": "white", "pad": 1},
           )  # fmt: skip
       tops = np.fmax(rows["aaa"], rows["no_attack"]).where(rows["diverged"] == 0)
       for x, top, runs in zip(at, tops, rows["runs"], strict=True):
         if runs < most and not np.isnan(top):
           axes[0, column].annotate(
             f"{runs:.0f} of {most:.0f} seeds", (x, top), xytext=(0, 5), textcoords="offset points",
-            rotation=90, ha="center", va="bottom", fontsize=6,
+            rotation=90, ha="center", va="bottom", fontsize=7,
           )  # fmt: skip
       axes[0, column].plot(at, rows["no_attack"], "wD", markeredgecolor="black", markersize=5)
     axes[0, column].set(title=f"alpha = {alpha:g}")
@@ -123,7 +123,8 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   parts: Any = figure.subfigures(2, 1, height_ratios=(4, 1.5 * len(kinds)))
   curves, strips = parts
   axes = curves.subplots(1, 2)
-  _over_epsilon(axes[0], attacked, kinds, "mean_test_accuracy", "test accuracy, mean of all rounds")
+  accuracy = "test accuracy under attack, mean of all rounds"
+  _over_epsilon(axes[0], attacked, kinds, "mean_test_accuracy", accuracy)
   _over_epsilon(axes[1], attacked, kinds, study.AAA, "AAA")
   axes[1].plot([], [], "o", color="0.7", label="under noise, without any attack")
   axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -148,38 +149,43 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
   for kind in kinds:
     noised = attacked[(attacked["setting"] == kind) & (attacked["noise_multiplier"] > 0)]
     points = noised.groupby("noise_multiplier")
-    values = noised.assign(no_attack=noised["no_attack"].where(noised[name].notna()))
-    of_seeds = values.groupby(["noise_multiplier", "seed"])[[name, "epsilon", "no_attack"]].mean()
+    of_seeds = noised.groupby(["noise_multiplier", "seed"])[[name, "epsilon", "no_attack"]].mean()
     over_seeds = of_seeds.groupby(level="noise_multiplier")
-    means = over_seeds.mean()
+    means, spread = over_seeds.mean(), over_seeds[name].std()
     axis.errorbar(
-      means["epsilon"], means[name], over_seeds[name].std().fillna(0), capsize=2, color="black",
-      linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
+      means["epsilon"], means[name], spread if spread.notna().any() else None, capsize=2,
+      color="black", linestyle=_STYLES[kind], marker=_MARKERS[kind], markerfacecolor="white",
       label=_OF_ANY_SIZE[kind],
     )  # fmt: skip
     if name == study.AAA:
       axis.plot(means["epsilon"], means["no_attack"], _MARKERS[kind], color="0.7")
     gone = points[name].agg(lambda values: values.isna().sum())
-    for noise in gone.index[gone > 0]:
+    # Of AAA, what there is without any attack stands there.
+    for noise in gone.index[gone > 0] if name != study.AAA else ():
       text = f"{_OF_ANY_SIZE[kind]}: {_of_runs(gone[noise], points.size()[noise])}"
       _tell(axis, text, means["epsilon"][noise], means[name][noise])
   for kind, style in (("none", "-"), ("sgd", "--")):
     free = attacked[attacked["setting"] == kind]
     if not free.empty:
       level = free[name].mean()
-      diverged = " (diverged)" if np.isnan(level) else ""
-      axis.axhline(level, color="0.6", linestyle=style, label=_NAMES[kind] + diverged)
-      if name == study.AAA and not diverged:
+      if np.isnan(level):
+        axis.plot([], [], " ", label=f"{_NAMES[kind]}: diverged")
+        continue
+      axis.axhline(level, color="0.6", linestyle=style, label=_NAMES[kind])
+      if name == study.AAA:
         alone = free["no_attack"].where(free[name].notna()).mean()
         axis.axhline(alone, color="0.8", linestyle=style, label="the same without any attack")
   axis.set(xscale="log", xlabel="epsilon (of a record; triangles: of a client)", ylabel=label)
+  axis.set_ylim(bottom=0)
 
 
 def _tell(axis, text: str, x: float, y: float) -> None:
-  """Says how many diverged: below the mean of the others, or at the bottom if there is none."""
+  """Says how many diverged: below the mean of the others, or at the top if there is none."""
   if np.isnan(y):
-    at = ("data", "axes fraction")
-    axis.annotate(text, (x, 0.02), xycoords=at, ha="center", va="bottom", rotation=90, fontsize=7)
+    axis.annotate(
+      text, (x, 0.98), xycoords=("data", "axes fraction"), ha="center", va="top", rotation=90,
+      fontsize=7, bbox={"color": "white", "pad": 1},
+    )  # fmt: skip
   else:
     axis.annotate(
       text, (x, y), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=7
@@ -200,4 +206,7 @@ def _strips(axes, runs: pd.DataFrame, kinds: list[str], noises, folder: pathlib.
         continue
       show(axis, folder / "runs" / one["run"].iloc[0])
       if noise:
-        axis.set_xlabel(f"epsilon {one['epsilon'].iloc[0]:.3g}", fontsize=8)
+        value = one["epsilon"].iloc[0]
+        axis.set_xlabel(
+          f"epsilon {value:,.0f}" if value >= 10 else f"epsilon {value:.2g}", fontsize=8
+        )

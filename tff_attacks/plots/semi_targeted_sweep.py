@@ -15,7 +15,7 @@ _STYLES = {
   "label_flipping": {"color": "0.6", "linestyle": "-"},
   "train_and_scale": {"color": "0.6", "linestyle": "--"},
   "model_replacement": {"color": "0.6", "linestyle": ":"},
-  "ada_full": {"color": "0", "linestyle": "-"},
+  "ada_full": {"color": "0.35", "linestyle": "-", "linewidth": 3},  # Often the other's path.
   "ada_partial": {"color": "0", "linestyle": "--"},
 }
 
@@ -55,8 +55,8 @@ def rounds(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[0].plot([], [], "k.-", linewidth=0.7, ms=3, label="the same targets without any attack")
   figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
   figure.suptitle(
-    f"{_setting(runs)}: {runs['frequency'].iloc[0]:.3g} of the clients compromised, "
-    f"means over targets and {runs['seed'].nunique()} seed(s)"
+    f"{_setting(runs)}: {_share(runs)} of the clients compromised, "
+    f"mean curves of targets and {runs['seed'].nunique()} seed(s)"
   )
   common.save(figure, folder, "rounds")
 
@@ -102,7 +102,7 @@ def norms(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   axes[0, 0].set_ylim(bottom=0)
   axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
   figure.suptitle(
-    f"{_setting(runs)}: what clients sent, {shown['frequency'].iloc[0]:.3g} of them compromised, "
+    f"{_setting(runs)}: what clients sent, {_share(shown)} of them compromised, "
     f"seed {shown['seed'].iloc[0]}"
   )
   common.save(figure, folder, "norms")
@@ -124,12 +124,13 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
   chosen = [json.loads(text)[0] for text in runs["choices"]]
   labels = sorted({*fixed["target"].astype(int), *(int(label) for one in chosen for label in one)})
   for (upper, lower), frequency in zip(axes.T, frequencies, strict=True):
-    by_target = fixed[fixed["frequency"] == frequency].groupby("target")
+    these = fixed[fixed["frequency"] == frequency]
+    by_target = these.groupby("target")
     ata, alone = by_target["best_ata"], by_target["no_attack"].mean().reindex(labels)
     mean, spread = (one.reindex(labels) for one in (ata.mean(), ata.std()))
     upper.bar(range(len(labels)), mean, yerr=spread, color="0.7", capsize=3)
     upper.plot(range(len(labels)), alone, "wD", markeredgecolor="black", label="without any attack")
-    upper.set(title=f"{frequency:.3g} of the clients compromised")
+    upper.set(title=f"{_share(these)} compromised, {these['seed'].nunique()} seed(s)")
     for i, attack in enumerate(("ada_full", "ada_partial")):
       some = runs[(runs["attack"] == attack) & (runs["frequency"] == frequency)]
       if some.empty:
@@ -142,7 +143,9 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
         color=("0.2", "0.6")[i], label=attack.replace("_", " "),
       )  # fmt: skip
     lower.set(xlabel="target", xticks=range(len(labels)), xticklabels=labels, ylim=(0, 1))
-  axes[0, 0].set(ylabel="highest ATA, train and scale", ylim=(0, None))
+  axes[0, 0].set(
+    ylabel="highest ATA, train and scale\n(mean and standard deviation)", ylim=(0, None)
+  )
   axes[1, 0].set(ylabel="share of ADA's choices")
   axes[0, 0].legend()
   if axes[1, 0].get_legend_handles_labels()[0]:
@@ -153,4 +156,8 @@ def targets(runs: pd.DataFrame, folder: pathlib.Path) -> None:
 
 def _setting(runs: pd.DataFrame) -> str:
   one = runs.iloc[0]
-  return f"{one['dataset']}, source {one['sources']}, {one['aggregator']}"
+  return f"{one['dataset']}, source {one['sources']}, aggregator={one['aggregator']}"
+
+
+def _share(runs: pd.DataFrame) -> str:
+  return f"{100 * runs['frequency'].iloc[0]:g}%"

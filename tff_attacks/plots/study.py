@@ -18,6 +18,13 @@ from tff_attacks.plots.common import grouped_bars, panels, save, show
 AAA = "average_attack_accuracy"
 ADDED = "added"
 PAIR = ["reconstruct", "poison"]
+_POISON = {
+  "crpa": "CRPA: the GAN's images",
+  "untrained": "of the untrained generator",
+  "noise": "uniform noise",
+  "other_class": "real, of another class",
+  "real": "real images of G",
+}
 
 
 def read(folder: pathlib.Path) -> pd.DataFrame:
@@ -189,9 +196,15 @@ def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     xticks=range(len(alphas)),
     xticklabels=alphas,
     xlabel="Dirichlet concentration alpha (0: one class per client)",
-    ylabel="AAA, mean and standard deviation",
+    ylabel="AAA"
+    + (", mean and standard deviation" if means["aaa_std"].notna().any() else "")
+    + "\n(logarithmic above 0.02)",
     title=f"{summary['dataset'].iloc[0]}: AAA over the distribution of classes",
   )
+  # What is left of it where classes are balanced can be read, too.
+  axes[0].set_yscale("symlog", linthresh=0.02)
+  ticks = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+  axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
   axes[0].legend()
   _class_mixes(axes[1], summary[summary["attack"] == "crpa"], alphas, pairs)
   save(figure, folder, "distributions")
@@ -249,7 +262,7 @@ def images(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   """AAA of each pair under the attack and its controls."""
   means = table(summary, [*PAIR, "attack"])
-  pairs = means.index.droplevel("attack").unique()
+  pairs = means["aaa"].groupby(PAIR).max().sort_values(ascending=False).index
   attacks = list(dict.fromkeys(means.index.get_level_values("attack")))
   figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
   for i, attack in enumerate([*attacks, "no attack"]):
@@ -260,12 +273,13 @@ def controls(summary: pd.DataFrame, folder: pathlib.Path) -> None:
       rows = means.xs(attack, level="attack")
       heights, errors = rows["aaa"], rows["aaa_std"]
     heights, errors = heights.reindex(pairs), errors.reindex(pairs)
-    grouped_bars(axes, i, len(attacks) + 1, heights, errors, attack.replace("_", " "))
+    name = _POISON.get(attack, attack.replace("_", " "))
+    grouped_bars(axes, i, len(attacks) + 1, heights, errors, name)
   axes.set(
     xticks=range(len(pairs)),
     xticklabels=[pair_name(pair) for pair in pairs],
     xlabel="pair G → T",
-    ylabel="AAA, mean and standard deviation",
+    ylabel=f"AAA, mean and standard deviation over {summary['seed'].nunique()} seed(s)",
     title=f"{summary['dataset'].iloc[0]}: what the poisoning images are",
   )
   axes.set_ylim(bottom=0)

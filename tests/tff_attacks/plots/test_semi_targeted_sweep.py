@@ -53,6 +53,7 @@ def test_a_target_whose_run_failed_has_no_bar(axes_of, tmp_path):
     attack="train_and_scale",
     choices="[{}]",
     no_attack=0.1,
+    seed=0,
     dataset="mnist",
     sources="[2]",
     aggregator="mean",
