@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +12,7 @@ from tff_attacks.metrics import classification
 from tff_attacks.metrics import semi_targeted as metrics_lib
 from tff_attacks.plots import common, semi_targeted
 
-_STYLES = {
+_STYLES: dict[str, dict[str, Any]] = {
   "label_flipping": {"color": "0.6", "linestyle": "-"},
   "train_and_scale": {"color": "0.6", "linestyle": "--"},
   "model_replacement": {"color": "0.6", "linestyle": ":"},
