@@ -1,5 +1,6 @@
 """What launchers of sweeps are given."""
 
+import os
 import re
 import shutil
 
@@ -7,6 +8,8 @@ import pytest
 
 from experiments import launching
 from experiments.options import ConfigError
+from tests.experiments.test_sweep import SHORT
+from tests.programs import run
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,30 @@ def test_settings_that_the_launcher_would_refuse(setting):
   config = launching.LaunchOptions(launcher="submitit_slurm", launcher_options=[setting])
   with pytest.raises(ConfigError, match=f"launcher_options: {re.escape(repr(setting))} is not"):
     launching.check(config)
+
+
+@pytest.mark.slow
+def test_the_script_for_slurm(tmp_path, monkeypatch):
+  """A stand-in for `sbatch` keeps the script; the job then counts as failed."""
+  tools = tmp_path / "bin"
+  tools.mkdir()
+  (tools / "sbatch").write_text(
+    f'#!/bin/sh\ncp "$1" {tmp_path}/script\necho Submitted batch job 7\n'
+  )
+  (tools / "sacct").write_text("#!/bin/sh\necho 'JobID|State|NodeList'\necho '7_0|FAILED|'\n")
+  (tools / "srun").write_text("#!/bin/sh\n")
+  for tool in tools.iterdir():
+    tool.chmod(0o755)
+  path = f"{tools}:{os.environ['PATH']}"
+  folder = tmp_path / "sweep"
+  result = run(
+    "combinations", *SHORT, "pairs=[0-6]", "repetitions=1", "launcher=submitit_slurm", "jobs=3",
+    "launcher_options=[partition:gpu,timeout_min:90]", f"output_dir={folder}",
+    env={**os.environ, "PATH": path},
+  )  # fmt: skip
+  script = (tmp_path / "script").read_text()
+  assert "#SBATCH --partition=gpu" in script
+  assert "#SBATCH --time=90" in script
+  assert "submitit.core._submit" in script
+  assert result.returncode == 1
+  assert "0 of 2 runs are complete" in result.stdout

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -363,33 +362,6 @@ def test_a_run_that_fails_is_reported_and_the_others_are_complete(tmp_path):
   assert failures["reason"].str.startswith("ConfigError: partition: no client lacks both").all()
   summary = pd.read_csv(tmp_path / "summary.csv")
   assert summary["alpha"].tolist() == [0.0, 0.0]
-
-
-@pytest.mark.slow
-def test_the_script_for_slurm(tmp_path, monkeypatch):
-  """A stand-in for `sbatch` keeps the script; the job then counts as failed."""
-  tools = tmp_path / "bin"
-  tools.mkdir()
-  (tools / "sbatch").write_text(
-    f'#!/bin/sh\ncp "$1" {tmp_path}/script\necho Submitted batch job 7\n'
-  )
-  (tools / "sacct").write_text("#!/bin/sh\necho 'JobID|State|NodeList'\necho '7_0|FAILED|'\n")
-  (tools / "srun").write_text("#!/bin/sh\n")
-  for tool in tools.iterdir():
-    tool.chmod(0o755)
-  path = f"{tools}:{os.environ['PATH']}"
-  folder = tmp_path / "sweep"
-  result = run(
-    "combinations", *SHORT, "pairs=[0-6]", "repetitions=1", "launcher=submitit_slurm", "jobs=3",
-    "launcher_options=[partition:gpu,timeout_min:90]", f"output_dir={folder}",
-    env={**os.environ, "PATH": path},
-  )  # fmt: skip
-  script = (tmp_path / "script").read_text()
-  assert "#SBATCH --partition=gpu" in script
-  assert "#SBATCH --time=90" in script
-  assert "submitit.core._submit" in script
-  assert result.returncode == 1
-  assert "0 of 2 runs are complete" in result.stdout
 
 
 def test_a_summary_that_no_sweep_wrote_is_refused(tmp_path):

@@ -57,10 +57,7 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
         for x, diverged, runs in zip(at, rows["diverged"], rows["runs"], strict=True):
           if not diverged > 0:
             continue
-          axis.annotate(
-            _of_runs(diverged, runs), (x, 0.98), xycoords=("data", "axes fraction"), rotation=90,
-            ha="center", va="top", fontsize=7, bbox={"color": "white", "pad": 1},
-          )  # fmt: skip
+          _tell_at_top(axis, _of_runs(diverged, runs), x)
       tops = np.fmax(rows["aaa"], rows["no_attack"]).where(rows["diverged"] == 0)
       for x, top, runs in zip(at, tops, rows["runs"], strict=True):
         if runs < most and not np.isnan(top):
@@ -182,14 +179,18 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
 def _tell(axis, text: str, x: float, y: float) -> None:
   """Says how many diverged: below the mean of the others, or at the top if there is none."""
   if np.isnan(y):
-    axis.annotate(
-      text, (x, 0.98), xycoords=("data", "axes fraction"), ha="center", va="top", rotation=90,
-      fontsize=7, bbox={"color": "white", "pad": 1},
-    )  # fmt: skip
+    _tell_at_top(axis, text, x)
   else:
     axis.annotate(
       text, (x, y), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=7
     )
+
+
+def _tell_at_top(axis, text: str, x: float) -> None:
+  axis.annotate(
+    text, (x, 0.98), xycoords=("data", "axes fraction"), ha="center", va="top", rotation=90,
+    fontsize=7, bbox={"color": "white", "pad": 1},
+  )  # fmt: skip
 
 
 def _strips(axes, runs: pd.DataFrame, kinds: list[str], noises, folder: pathlib.Path) -> None:
