@@ -1,6 +1,6 @@
 """Adversarial images out of a leaked gradient: what a model calls the pictures inverted from it."""
 
-from experiments import program, results_folder
+from experiments import program, results_folder, saved_config
 from experiments.adversarial_leakage_config import (
   GROWING,
   SUMMARY,
@@ -13,9 +13,7 @@ def run(config: AdversarialLeakageConfig) -> int:
   """Runs, or resumes, one run and returns its exit status."""
   resume = config.resume
   if resume is not None:
-    config = program.read_config(
-      "adversarial_leakage", AdversarialLeakageConfig, resume, (), GROWING
-    )
+    config = saved_config.read("adversarial_leakage", AdversarialLeakageConfig, resume, (), GROWING)
   check(config)
   results_folder.check(config, resume is not None)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tqdm
 
 from experiments import adversarial_leakage_report as report
-from experiments import adversarial_leakage_setup, program
+from experiments import adversarial_leakage_setup, saved_config
 from experiments import report as html
 from experiments.adversarial_leakage_config import CALLS, GROWING, AdversarialLeakageConfig
 from experiments.adversarial_leakage_setup import Setup, classify
@@ -77,7 +77,7 @@ def run(config: AdversarialLeakageConfig, setup: Setup, results: Results) -> int
   attempts = _attempts(config, right[config.model])
   attacks = _attacks(config, setup)
   done = _done(config, attempts, results.read("scores"))
-  program.keep_grown(config, GROWING)
+  saved_config.keep_grown(config, GROWING)
   with tqdm.tqdm(
     total=len(attempts) * config.steps, initial=len(done) * config.steps, unit="step"
   ) as bar:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from experiments import data, program, trained
+from experiments import data, saved_config, trained
 from experiments.adversarial_leakage_config import AdversarialLeakageConfig
 from experiments.options import bad_input
 from models import registry
@@ -64,7 +64,7 @@ def prepare(config: AdversarialLeakageConfig) -> Setup:
       "give control=false"
     )
   if config.start_from is not None:
-    program.check_start(config, (*data.sources(config), *_TRAINING))
+    saved_config.check_start(config, (*data.sources(config), *_TRAINING))
   networks = {}
   for option, name in [("model", config.model), *(("transfer", n) for n in config.transfer)]:
     model_fn, model, contract = registry.global_model(

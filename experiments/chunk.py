@@ -6,7 +6,6 @@ come later in the same process.
 
 import contextlib
 import functools
-import importlib
 import json
 import pathlib
 import traceback
@@ -14,7 +13,7 @@ from typing import Any
 
 from submitit.core.utils import UncompletedJobError
 
-from experiments import program, results_folder, runtime_options
+from experiments import program, results_folder, runtime_options, saved_config
 from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE, LOST
@@ -39,11 +38,10 @@ def run(sweep: str, chunks: str, index: int) -> None:
   """
   worker.remove_stock_context()
   planned = json.loads(pathlib.Path(sweep, chunks).read_text())
-  options_of = importlib.import_module(f"experiments.{planned['script']}_config")
-  script = importlib.import_module(f"experiments.{planned['script']}_run")
+  parts = [program.part(planned["script"], kind) for kind in ("config", "setup", "run")]
   try:
     for name in planned["chunks"][index]:
-      if _run(pathlib.Path(sweep, "runs", name), options_of, script) == program.INTERRUPTED:
+      if _run(pathlib.Path(sweep, "runs", name), *parts) == program.INTERRUPTED:
         return
   except WorkerLostError:
     _runtime.cache_clear()
@@ -52,7 +50,7 @@ def run(sweep: str, chunks: str, index: int) -> None:
     return
 
 
-def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
+def _run(folder: pathlib.Path, *parts: Any) -> int | None:
   """Runs one that is not yet finished, its output in `log.txt`, and returns its status.
 
   Returns:
@@ -71,7 +69,7 @@ def _run(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
     try:
       stack.enter_context(results_folder.locked(folder))
       files.remove_unfinished(folder)
-      return _go_on(folder, options_of, script)
+      return _go_on(folder, *parts)
     except results_folder.InUseError as error:
       print(error)
     except WorkerLostError as error:
@@ -90,15 +88,15 @@ def _first_line(error: Exception) -> str:
   return str(error).partition("\n")[0]
 
 
-def _go_on(folder: pathlib.Path, options_of: Any, script: Any) -> int | None:
+def _go_on(folder: pathlib.Path, options_of: Any, setup_of: Any, run_of: Any) -> int | None:
   if (folder / "summary.json").exists():
     return None
-  config = program.load_config(options_of.CONFIG, folder)
+  config = saved_config.load(options_of.CONFIG, folder)
   options_of.check(config)
   options = [getattr(config, option) for option in runtime_options.NAMES]
   runtime = _runtime(*(tuple(o) if isinstance(o, list) else o for o in options))
-  setup = script.prepare(config)
-  return script.run(config, setup, runtime, results_lib.Results(folder))
+  setup = setup_of.prepare(config)
+  return run_of.run(config, setup, runtime, results_lib.Results(folder))
 
 
 @functools.cache

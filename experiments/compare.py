@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments import original_crpa, program, results_folder
+from experiments import original_crpa, program, results_folder, saved_config
 from experiments.options import ConfigError, option, validate
 from tff_attacks import files
 
@@ -39,7 +39,7 @@ def run(config: CompareConfig) -> int:
   """Compares and returns the exit status."""
   resume = config.resume
   if resume is not None:
-    config = program.read_config("compare", CompareConfig, resume)
+    config = saved_config.read("compare", CompareConfig, resume)
   validate(config)
 
   # pandas and SciPy take a second to import.

@@ -5,7 +5,7 @@ import pathlib
 import tensorflow as tf
 import tqdm
 
-from experiments import data, program, trained
+from experiments import data, saved_config, trained
 from experiments.leakage_config import ATTACKS, LeakageConfig
 from models import ggl
 from tff_attacks.data.datasets import Images
@@ -27,7 +27,7 @@ def build(config: LeakageConfig, image_shape: tuple[int, int, int]) -> tf.keras.
   generator = ggl.generator(image_shape)
   if config.start_from is not None:
     # With these equal the server's own images are the same ones, and none of a client's here.
-    program.check_start(config, (*data.sources(config), "seed", "auxiliary_images"))
+    saved_config.check_start(config, (*data.sources(config), "seed", "auxiliary_images"))
     trained.read(generator, pathlib.Path(config.start_from), _NAME)
   elif config.generator_steps and config.auxiliary_images < wgan.BATCH_SIZE:
     raise ValueError(

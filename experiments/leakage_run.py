@@ -10,7 +10,7 @@ import tqdm
 
 from experiments import federated_run, leakage_attacks, leakage_generator, leakage_setup
 from experiments.leakage_config import ATTACKS, LeakageConfig, sought_images
-from experiments.leakage_setup import Setup, prepare  # noqa: F401 (as `program.federated` asks.)
+from experiments.leakage_setup import Setup
 from experiments.runtime_options import Runtime
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images

@@ -12,19 +12,18 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import hydra
 import yaml
 from hydra.core import config_store
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser import overrides_parser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import options, results_folder, runtime_options
+from experiments import options, results_folder, runtime_options, saved_config
 from tff_attacks import files
 from tff_attacks.runtime.lost import WorkerLostError
 from tff_attacks.runtime.parent import die_with_parent
@@ -98,109 +97,6 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     sys.exit(error.code if started else BAD_INPUT if error.code else 0)
 
 
-def read_config(
-  name: str,
-  config_class: type,
-  folder: str,
-  changeable: Collection[str] = runtime_options.NAMES,
-  growing: Collection[str] = (),
-) -> Any:
-  """Returns the config of a results folder that `resume=` names.
-
-  Args:
-    name: Of the experiment.
-    config_class: Its dataclass.
-    folder: The folder.
-    changeable: Options that may be given anew: those that say where it runs.
-    growing: Numbers that may be raised, see `keep_grown`.
-
-  Raises:
-    ConfigError: If the folder holds none or another experiment's, other options were given, too,
-      or one was lowered.
-  """
-  made = pathlib.Path(folder) / results_folder.EXPERIMENT
-  # A config that was copied to be run anew stands alone.
-  if made.is_file() and (found := made.read_text()) != name:
-    raise options.ConfigError(f"resume: {folder} is of experiments.{found}, not {name}")
-  given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-  others = [o for o in given if o.partition("=")[0] not in {*changeable, *growing}]
-  if others:
-    raise options.ConfigError(
-      f"resume: the run keeps its own options; leave out {', '.join(others)}"
-    )
-  if any(option.startswith("runtime=") for option in given):
-    # What belongs to the old runtime must not stand in the way of the new one.
-    given = ["workers=[]", "device=null", *given]
-  config = load_config(config_class, folder, given)
-  for number in growing:
-    begun = getattr(load_config(config_class, folder), number)
-    if getattr(config, number) < begun:
-      raise options.ConfigError(f"{number}: {begun} are begun; give more, or leave it out")
-  return config
-
-
-def keep_grown(config: Any, growing: Collection[str]) -> None:
-  """Writes options that a resume raised to the config of its results folder."""
-  kept = load_config(type(config), config.output_dir)
-  grown = dataclasses.replace(kept, **{name: getattr(config, name) for name in growing})
-  if grown != kept:
-    files.write_text(pathlib.Path(config.output_dir) / "config.yaml", OmegaConf.to_yaml(grown))
-
-
-def load_config(
-  config_class: type,
-  folder: str | pathlib.Path,
-  changes: Sequence[str] = (),
-  option: str = "resume",
-) -> Any:
-  """Returns the config of a results folder, with changes of the form `option=value`.
-
-  Args:
-    config_class: Its type.
-    folder: The results folder.
-    changes: Options in place of its own.
-    option: That names the folder, for messages.
-
-  Raises:
-    ConfigError: If it cannot be read.
-  """
-  path = pathlib.Path(folder) / "config.yaml"
-  try:
-    text = path.read_text()
-    schema, saved = OmegaConf.structured(config_class), OmegaConf.create(text)
-    missing = [str(name) for name in schema if name not in saved]
-    if not text.endswith("\n"):
-      raise ValueError("it is not complete; its end is missing")
-    if missing:
-      raise ValueError(
-        f"it lacks {', '.join(missing)}; it is of another script or version, or not complete"
-      )
-    config: Any = OmegaConf.to_object(
-      OmegaConf.merge(schema, saved, OmegaConf.from_dotlist(list(changes)))
-    )
-  except Exception as error:
-    # There is a type for each way a file can be damaged.
-    reason = str(error).partition("\n")[0]
-    raise options.ConfigError(f"{option}: {path} cannot be read: {reason}") from error
-  config.output_dir = str(folder)
-  return config
-
-
-def check_start(config: Any, names: Sequence[str]) -> None:
-  """Checks that the run that `config.start_from` names has the same values of some options.
-
-  Raises:
-    ConfigError: If it has not, or cannot be read.
-  """
-  folder = pathlib.Path(config.start_from)
-  other = load_config(type(config), folder, option="start_from")
-  for name in names:
-    if getattr(other, name) != getattr(config, name):
-      raise options.ConfigError(
-        f"start_from: {folder} has {name}={getattr(other, name)}, not {getattr(config, name)}"
-      )
-
-
 def command(script: str, options: dict[str, Any]) -> list[str]:
   """The command line of a script with these options."""
   # Hydra reads values as JSON, which quotes what has to be quoted.
@@ -222,30 +118,35 @@ def call(script: str, options: dict[str, Any], **keywords: Any) -> None:
   subprocess.run(command(script, options), check=True, preexec_fn=die_with_parent, **keywords)
 
 
+def part(name: str, kind: str) -> Any:
+  """The module `<name>_<kind>` of an experiment, see `federated`."""
+  return importlib.import_module(f"experiments.{name}_{kind}")
+
+
 def federated(config: Any, name: str) -> int:
   """Runs, or resumes, one run of a federated experiment and returns its exit status.
 
   Args:
     config: With `resume`, `output_dir` and the options of the runtime.
     name: Of the experiment. Its module `<name>_config` has `check(config)`, which raises
-      `ConfigError` and reads no data; `<name>_run` has `prepare(config)` -> setup and
-      `run(config, setup, runtime, results)` -> exit status. That one is imported late:
-      TensorFlow takes seconds, and help and most bad input need not wait for it.
+      `ConfigError` and reads no data; `<name>_setup` has `prepare(config)` -> setup, and
+      `<name>_run` has `run(config, setup, runtime, results)` -> exit status. These two are
+      imported late: TensorFlow takes seconds, and help and most bad input need not wait for it.
   """
   resuming = config.resume is not None
   if resuming:
-    config = read_config(name, type(config), config.resume)
-  importlib.import_module(f"experiments.{name}_config").check(config)
+    config = saved_config.read(name, type(config), config.resume)
+  part(name, "config").check(config)
   results_folder.check(config, resuming)
 
-  script = importlib.import_module(f"experiments.{name}_run")
+  setup_of, run_of = part(name, "setup"), part(name, "run")
   from tff_attacks.runtime import worker
 
   worker.remove_stock_context()
   with runtime_options.start(config) as runtime:
-    setup = script.prepare(config)
+    setup = setup_of.prepare(config)
     with results_folder.opened(config, name, resuming) as results:
-      return script.run(config, setup, runtime, results)
+      return run_of.run(config, setup, runtime, results)
 
 
 def _primary(script: str, config_class: type) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from tff_attacks.simulation import checkpoints as checkpoints_lib
 from tff_attacks.simulation import loop
 from tff_attacks.simulation import results as results_lib
 
-prepare = setup_lib.prepare
 _SHOWN = 1000
 _CHANCE = 1.5
 """So many times the accuracy of a guess is next to nothing."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from experiments import data as data_lib
-from experiments import defence_options, program, semi_targeted_config
+from experiments import defence_options, saved_config, semi_targeted_config
 from experiments.options import bad_input
 from experiments.semi_targeted_config import SemiTargetedConfig
 from models import registry
@@ -258,7 +258,7 @@ def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
     start = Converged.read(folder / CONVERGED)
   except (ValueError, KeyError) as error:
     raise ValueError(f"start_from: {folder / CONVERGED} cannot be read: {error}") from error
-  program.check_start(
+  saved_config.check_start(
     config,
     (
       "dataset", "model", "num_clients", "samples_per_client", "seed", "keep_optimizer_state",

@@ -24,7 +24,7 @@ import tqdm
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from experiments import data, launching, program, results_folder, runtime_options
+from experiments import data, launching, results_folder, runtime_options, saved_config
 from experiments import report as html
 from experiments.launching import LaunchOptions
 from experiments.options import ConfigError, validate
@@ -81,8 +81,8 @@ def run(
   Args:
     config: Its configuration, `LaunchOptions` and those of the script.
     name: Of the experiment.
-    script: The experiment that its runs are of: `<script>_config` has `CONFIG` and `check`,
-      `<script>_run` has `prepare` and `run`, as in `program.federated`.
+    script: The experiment that its runs are of, see `program.federated`; its `<script>_config` has
+      `CONFIG`, too.
     plan: (config) -> the runs. Raises `ConfigError` at bad input. May fill in options that
       it chooses itself; they are kept with the results.
     row: What a run leaves in the summary.
@@ -90,7 +90,7 @@ def run(
   """
   resuming = config.resume is not None
   if resuming:
-    config = program.read_config(name, type(config), config.resume, _CHANGEABLE, _GROWING)
+    config = saved_config.read(name, type(config), config.resume, _CHANGEABLE, _GROWING)
   given = {o.partition("=")[0] for o in HydraConfig.get().overrides.task}
   for option_name in given & set(config.varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
@@ -108,7 +108,7 @@ def run(
     folder = results.folder
     print(f"Results: {folder}")
     if resuming:
-      program.keep_grown(config, _GROWING)
+      saved_config.keep_grown(config, _GROWING)
     try:
       _run_all(config, script, folder, runs, row)
     except KeyboardInterrupt:

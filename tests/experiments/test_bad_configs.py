@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from experiments import options, program, results_folder
+from experiments import options, program, results_folder, saved_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted(
@@ -135,7 +135,7 @@ def test_committed_runs_can_be_run_anew(path):
   made = path.with_name("experiment.txt")
   # Those of several runs beside each other are in the folder of their script.
   script = made.read_text() if made.exists() else path.parts[-3]
-  options.validate(program.load_config(config_class(f"experiments.{script}"), path.parent))
+  options.validate(saved_config.load(config_class(f"experiments.{script}"), path.parent))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import types
 import pytest
 from submitit.core.utils import UncompletedJobError
 
-from experiments import chunk, program, results_folder
+from experiments import chunk, program, results_folder, saved_config
 from experiments.options import ConfigError
 from experiments.runtime_options import RuntimeOptions
 from experiments.sweep import FAILURE
@@ -32,11 +32,14 @@ def three(tmp_path, monkeypatch):
     yield
     runtimes.append("ended")
 
-  script = types.SimpleNamespace(prepare=lambda config: None, run=run)
-  options = types.SimpleNamespace(CONFIG=RuntimeOptions, check=lambda config: None)
-  monkeypatch.setitem(sys.modules, "experiments.fake_run", script)
-  monkeypatch.setitem(sys.modules, "experiments.fake_config", options)
-  monkeypatch.setattr(program, "load_config", lambda config_class, folder: config_class())
+  parts = {
+    "config": {"CONFIG": RuntimeOptions, "check": lambda config: None},
+    "setup": {"prepare": lambda config: None},
+    "run": {"run": run},
+  }
+  for kind, names in parts.items():
+    monkeypatch.setitem(sys.modules, f"experiments.fake_{kind}", types.SimpleNamespace(**names))
+  monkeypatch.setattr(saved_config, "load", lambda config_class, folder: config_class())
   monkeypatch.setattr(chunk.runtime_options, "start", start)
   monkeypatch.setattr(chunk.worker, "remove_stock_context", lambda: None)
   chunks = {"script": "fake", "chunks": [["a", "b", "c"]]}

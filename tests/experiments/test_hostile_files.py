@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from experiments import program, semi_targeted_setup, trained
+from experiments import saved_config, semi_targeted_setup, trained
 from experiments.crpa_config import CRPAConfig
 from experiments.options import ConfigError
 from tests import tiny
@@ -56,7 +56,7 @@ def test_configs(content, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "config.yaml").write_bytes(content)
   with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
-    program.load_config(CRPAConfig, tmp_path)
+    saved_config.load(CRPAConfig, tmp_path)
   assert not (tmp_path / "exploded").exists()
 
 
@@ -65,14 +65,14 @@ def test_a_config_that_was_cut_short(tmp_path):
   path = tmp_path / "config.yaml"
   whole = OmegaConf.to_yaml(OmegaConf.structured(CRPAConfig(rounds=300, test_images=2000)))
   path.write_text(whole)
-  assert program.load_config(CRPAConfig, tmp_path).rounds == 300
+  assert saved_config.load(CRPAConfig, tmp_path).rounds == 300
   for end in range(0, len(whole), 7):
     path.write_text(whole[:end])
     with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
-      program.load_config(CRPAConfig, tmp_path)
+      saved_config.load(CRPAConfig, tmp_path)
   path.write_text(whole[:-1])
   with pytest.raises(ConfigError, match="its end is missing"):
-    program.load_config(CRPAConfig, tmp_path)
+    saved_config.load(CRPAConfig, tmp_path)
 
 
 READERS = {

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from experiments import information_stealing_run
+from experiments import information_stealing_setup
 from experiments.information_stealing_config import InformationStealingConfig, check
 from experiments.options import ConfigError
 from tests import programs
@@ -111,7 +111,7 @@ def test_two_users_and_the_control(tmp_path):
 
 
 def test_each_honest_user_holds_a_class_and_the_adversary_nothing():
-  setup = information_stealing_run.prepare(config())
+  setup = information_stealing_setup.prepare(config())
   held = [(set(images.labels.tolist()), images.labels.size) for images in setup.data]
   assert held == [({label}, 20) for label in range(10)] + [(set(), 0)]
   assert set(setup.dataset.test.labels) == set(range(10))
@@ -120,10 +120,10 @@ def test_each_honest_user_holds_a_class_and_the_adversary_nothing():
 def test_noise_optimizers_and_aggregator_are_the_asked_for(monkeypatch):
   seed = tf.constant([0, 1])
   for noise, largest in (("uniform", 1), ("normal", 4)):
-    drawn = information_stealing_run.prepare(config(noise=noise)).draw_noise(50, seed)
+    drawn = information_stealing_setup.prepare(config(noise=noise)).draw_noise(50, seed)
     assert largest * 0.5 < np.abs(drawn).max() <= largest * 1.5
   kept, dropped = (
-    information_stealing_run.prepare(config(keep_optimizer_state=keep)).federation
+    information_stealing_setup.prepare(config(keep_optimizer_state=keep)).federation
     for keep in (True, False)
   )
   assert tf.nest.flatten(kept.initial_client(0, 0).optimizer)
@@ -136,7 +136,7 @@ def test_noise_optimizers_and_aggregator_are_the_asked_for(monkeypatch):
     "target": 3, "generated_images": 31, "generator_steps": 7, "total_variation": 0.5,
     "generator_learning_rate": 0.25, "start_accuracy": 0.75, "latest_start": 5,
   }  # fmt: skip
-  setup = information_stealing_run.prepare(
+  setup = information_stealing_setup.prepare(
     config(**options, samples_per_round=11, learning_rate=0.125, aggregator="nonempty_mean",
            keep_optimizer_state=True)
   )  # fmt: skip
@@ -147,7 +147,7 @@ def test_noise_optimizers_and_aggregator_are_the_asked_for(monkeypatch):
 
 
 def test_a_victim_of_two_users_holds_its_classes():
-  setup = information_stealing_run.prepare(config(victim_classes=[3, 7], target=7))
+  setup = information_stealing_setup.prepare(config(victim_classes=[3, 7], target=7))
   assert [images.labels.size for images in setup.data] == [40, 0]
   assert set(setup.data[0].labels) == set(setup.dataset.test.labels) == {3, 7}
   # The judge still sees every class.
@@ -182,7 +182,7 @@ def test_refuses_before_anything_is_loaded(changes, message):
 )
 def test_refuses_what_the_data_or_the_models_rule_out(changes, message):
   with pytest.raises(ConfigError, match=message):
-    information_stealing_run.prepare(config(**changes))
+    information_stealing_setup.prepare(config(**changes))
 
 
 def test_bad_input_ends_with_2_and_leaves_nothing(tmp_path):

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tqdm
 from PIL import Image
 
-from experiments import leakage_run, leakage_setup, program
+from experiments import leakage_run, leakage_setup, saved_config
 from experiments.leakage_config import LeakageConfig
 from experiments.options import ConfigError
 from tests import programs
@@ -68,7 +68,7 @@ def test_leaves_a_complete_results_folder(finished):
 def test_scores_are_of_the_clients_own_images_among_those_of_nobody(finished):
   folder, _ = finished
   scores = pd.read_csv(folder / "scores.csv")
-  setup = leakage_setup.prepare(program.load_config(LeakageConfig, str(folder)))
+  setup = leakage_setup.prepare(saved_config.load(LeakageConfig, str(folder)))
   for victim in range(2):
     seed = int(np.random.SeedSequence([0, victim]).generate_state(1)[0])
     with np.load(folder / f"victim_{victim}.npz") as arrays:
