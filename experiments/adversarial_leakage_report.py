@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.adversarial_leakage_config import CALLS, AdversarialLeakageConfig
-from experiments.tables import markdown
+from experiments.tables import markdown, number
 from tff_attacks.metrics import adversarial as metrics
 from tff_attacks.metrics import significance
 
@@ -76,9 +76,9 @@ def _shares(config, table: pd.DataFrame) -> list[str]:
       _interval(row.images, row.images_low, row.images_high),
       f"{row.images_independent:.0%}",
       f"{row.images_noise:.0%}",
-      _number(row.confidence, 2),
-      _number(row.hits_psnr, 1),
-      _number(row.others_psnr, 1),
+      number(row.confidence, ".2f"),
+      number(row.hits_psnr, ".1f"),
+      number(row.others_psnr, ".1f"),
       f"{row.ssim:.2f}",
       f"{row.identified:.0%}",
       f"{row.seconds:.0f}",
@@ -92,10 +92,6 @@ def _shares(config, table: pd.DataFrame) -> list[str]:
     "SSIM", "identified", "seconds", "the paper's (a), (b)",
   )  # fmt: skip
   return markdown(head, rows)
-
-
-def _number(value: float, digits: int) -> str:
-  return "" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _interval(share: float, low: float, high: float) -> str:

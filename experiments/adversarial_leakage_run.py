@@ -190,7 +190,7 @@ def _invert(
   try:
     found = attack(_observe(target, test, attempt, label), seed, _watch(attempt, bar))
   except leakage.UnusableError as error:  # A target may be so sure that there is no gradient.
-    return row | {"not_run": str(error)}, {}
+    return row | {"failed": str(error)}, {}
   seconds = time.monotonic() - started
   probabilities = np.exp(functional.log_probabilities(target, found.images))
   hit = probabilities.argmax(axis=1) == label
@@ -210,7 +210,7 @@ def _observe(
     np.repeat(test.images[[attempt.image]], attempt.stack, axis=0),
     np.full(attempt.stack, label, np.int32),
   )
-  observation = leakage.observe_batch(target, functional.inference_gradient, stacked)
+  observation = leakage.observe_gradient(target, functional.inference_gradient, stacked)
   return observation._replace(labels=stacked.labels)
 
 
@@ -278,7 +278,7 @@ def _finish(config, accuracy: dict[str, float], results: Results) -> int:
   """Writes pictures and the summary, and says what was found."""
   scores = results.read("scores")
   if "hits" not in scores:
-    failed = scores["not_run"].iloc[0] if len(scores) else f"no image that is {config.choose}"
+    failed = scores["failed"].iloc[0] if len(scores) else f"no image that is {config.choose}"
     print(f"Nothing could be reconstructed: {failed}.")
     return 1
   plots.draw(results.folder)

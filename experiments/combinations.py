@@ -1,9 +1,12 @@
 """The attack on every pair of classes."""
 
 import dataclasses
+import itertools
 import pathlib
 
-from experiments import program, sweep_plan
+from experiments import class_pairs, program, sweep_plan
+from experiments.options import option
+from tff_attacks.data import datasets
 
 SUMMARY = """\
 Runs CRPA on all pairs of a reconstructed class G and a poisoned label T, each with several seeds, \
@@ -16,10 +19,13 @@ It can be stopped at any time and goes on with resume=<folder>."""
 class CombinationsConfig(sweep_plan.SweepConfig):
   """Options of `python -m experiments.combinations`."""
 
+  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4]; none means all of them.")
+
 
 def plan(config: CombinationsConfig) -> list[sweep_plan.Run]:
   """A run for each pair and seed."""
-  pairs = sweep_plan.parse_pairs(config)
+  classes = range(datasets.NUM_CLASSES[config.dataset])
+  pairs = class_pairs.parse(config.pairs) or list(itertools.permutations(classes, 2))
   return sweep_plan.with_controls(
     config, [("crpa", {"reconstruct": g, "poison": t}) for g, t in pairs]
   )

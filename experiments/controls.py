@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from experiments import distributions, program, sweep_plan
+from experiments import class_pairs, program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -16,7 +16,7 @@ _ATTACKS = [attack for attack in sweep_plan.ATTACKS if attack != "none"]
 
 
 @dataclasses.dataclass
-class ControlsConfig(distributions.PairsConfig):
+class ControlsConfig(class_pairs.PairsConfig):
   """Options of `python -m experiments.controls`."""
 
   attacks: list[str] = option(
@@ -28,7 +28,7 @@ def plan(config: ControlsConfig) -> list[sweep_plan.Run]:
   """A run for each pair, attack and seed."""
   cells = [
     (attack, {"reconstruct": g, "poison": t})
-    for g, t in distributions.choose_pairs(config)
+    for g, t in class_pairs.choose(config)
     for attack in config.attacks
   ]
   return sweep_plan.with_controls(config, cells)

@@ -10,8 +10,9 @@ import pandas as pd
 
 from experiments import data, program, sweep
 from experiments.crpa_config import CRPAConfig
-from experiments.options import ConfigError, option, shared
-from experiments.sweep import LaunchOptions, Run
+from experiments.launching import LaunchOptions
+from experiments.options import ConfigError, option, shared, with_default
+from experiments.sweep import Run
 from tff_attacks import files
 from tff_attacks.data import datasets
 
@@ -38,15 +39,10 @@ class DmganConfig(LaunchOptions, CRPAConfig):
     "quick tries every setting on the embedded digits.",
     choices=("quick", "paper"),
   )
-  start_accuracy: float = option(
-    -1.0,
-    "The attack starts once test accuracy was above this; -1, as in the paper's code, from the "
-    "first round on.",
-    at_least=-1,
-    below=1,
-  )
+  # From the first round on, as in the paper's code.
+  start_accuracy: float = with_default(CRPAConfig, "start_accuracy", -1.0)
   settings: list[str] = option(list(SETTINGS), "Rows.", choices=SETTINGS)
-  clients: list[int] = option([10, 100], "Number of few and of many clients.", at_least=2)
+  clients: list[int] = option([100, 10], "Number of many and of few clients.", at_least=2)
   other_dataset: str = option(
     "cifar10", "Of the setting other_data, with few clients.", choices=datasets.NAMES
   )
@@ -61,8 +57,8 @@ def plan(config: DmganConfig) -> list[Run]:
   Raises:
     ConfigError: If the two numbers of `clients` are not there, or in the other order.
   """
-  if len(config.clients) != 2 or config.clients[0] > config.clients[1]:
-    raise ConfigError("clients: give two numbers, of few and of many")
+  if len(config.clients) != 2 or config.clients[0] < config.clients[1]:
+    raise ConfigError("clients: give two numbers, of many and of few")
   if "other_data" in config.settings:
     data.check(dataclasses.replace(config, dataset=config.other_dataset))
   return [
@@ -74,7 +70,7 @@ def plan(config: DmganConfig) -> list[Run]:
 
 def _options(config: DmganConfig, setting: str, seed: int) -> CRPAConfig:
   dataset = config.other_dataset if setting == "other_data" else config.dataset
-  num_clients = config.clients[setting == "many_clients"]
+  num_clients = config.clients[setting != "many_clients"]
   images = config.images_per_class * datasets.NUM_CLASSES[dataset] / num_clients
   own: dict[str, Any] = {
     "dataset": dataset,
@@ -142,12 +138,12 @@ def _scores(config: CRPAConfig, folder: pathlib.Path) -> dict[str, float]:
 
 def report(config: DmganConfig, folder: pathlib.Path) -> None:
   """Writes and says the table, and draws the images."""
-  from experiments import leakage_report
+  from experiments import dmgan_report
   from tff_attacks.plots import leakage, study
 
   summary = study.read(folder)
   papers = config.preset == "paper" and (config.dataset, config.other_dataset) == _PAPERS
-  text = "\n".join(leakage_report.describe_dmgan(summary, papers))
+  text = "\n".join(dmgan_report.describe(summary, papers))
   files.write_text(folder / "table.md", text + "\n")
   leakage.dmgan(summary, folder)
   print(text)

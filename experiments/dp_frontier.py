@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from experiments import distributions, program, sweep_plan
+from experiments import class_pairs, program, sweep_plan
 from experiments.options import option
 
 SUMMARY = """\
@@ -18,10 +18,10 @@ NOISY = ("microbatches", "records", "clients")
 
 
 @dataclasses.dataclass
-class FrontierConfig(distributions.PairsConfig):
+class FrontierConfig(class_pairs.PairsConfig):
   """Options of `python -m experiments.dp_frontier`."""
 
-  varies = (*distributions.PairsConfig.varies, *sweep_plan.SETTING_OPTIONS)
+  varies = (*class_pairs.PairsConfig.varies, *sweep_plan.SETTING_OPTIONS)
   noise_multipliers: list[float] = option([0.1, 0.3, 1.0, 4.0, 8.0], "Sizes of the noise.", above=0)
   settings: list[str] = option(list(NOISY), "Where the noise is added.", choices=NOISY)
 
@@ -36,7 +36,7 @@ def plan(config: FrontierConfig) -> list[sweep_plan.Run]:
   ]
   cells = [
     ("crpa", {"reconstruct": g, "poison": t} | level)
-    for g, t in distributions.choose_pairs(config)
+    for g, t in class_pairs.choose(config)
     for level in levels
   ]
   return sweep_plan.with_controls(config, cells)

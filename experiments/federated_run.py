@@ -50,8 +50,7 @@ def run(
 ) -> int:
   """Runs the rounds that are still to do and returns the exit status.
 
-  It is that of an interrupted program, too, if that happened in the last round: so that a sweep
-  begins no other run.
+  An interrupt in the last round counts as one, too, so that a sweep begins no other run.
 
   Args:
     name: Of the script.

@@ -8,8 +8,8 @@ from experiments.options import ConfigError, option
 SUMMARY = """\
 Runs GAN information stealing on a federation: one client without any data trains a generator \
 against the global model, once that is good, to reconstruct a class of a victim, and trains its \
-own model on the images with an additional label. By default each class has an honest user (11 \
-users with ten classes); with victim_classes there is one honest user, the victim.
+own model on the images with an additional label. By default each class has an honest client (11 \
+clients with ten classes); with victim_classes there is one honest client, the victim.
 Watch the accuracy while it runs; read summary.json, metrics.csv and images/ in the results folder \
 afterwards."""
 
@@ -26,7 +26,7 @@ class InformationStealingConfig(run_options.RunOptions):
   )
   # Who holds what.
   victim_classes: list[int] = option(
-    [], "Classes of the only honest user (two users); none gives each class a user of its own."
+    [], "Classes of the only honest client; none gives each class an honest client of its own."
   )
   images_per_class: int = option(5000, "Training images of each class.", at_least=1)
   # The federation.
@@ -35,13 +35,13 @@ class InformationStealingConfig(run_options.RunOptions):
   )
   rounds: int = option(120, "Rounds.", at_least=1)
   samples_per_round: int = option(
-    50, "Images that a user trains on in a round, drawn anew in each.", at_least=1
+    50, "Images that a client trains on in a round, drawn anew in each.", at_least=1
   )
   batch_size: int = option(16, "Images in a step.", at_least=1)
   local_epochs: int = option(1, "Passes over a round's images.", at_least=1)
   learning_rate: float = option(0.005, "Of the local Adam (beta_1 0.5).", above=0)
   keep_optimizer_state: bool = option(
-    True, "Whether a user's Adam goes on where the last round left it; the paper does not say."
+    True, "Whether a client's Adam goes on where the last round left it; the paper does not say."
   )
   aggregator: str = option(
     "mean",
@@ -56,7 +56,7 @@ class InformationStealingConfig(run_options.RunOptions):
   target: int = option(1, "Class that the adversary reconstructs.", at_least=0)
   start_accuracy: float = option(
     0.9,
-    "The attack starts once accuracy on the honest users' classes is above this.",
+    "The attack starts once accuracy on the honest clients' classes is above this.",
     at_least=0,
     below=1,
   )

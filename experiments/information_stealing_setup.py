@@ -22,8 +22,8 @@ class Setup(NamedTuple):
   """Everything a run needs.
 
   Attributes:
-    dataset: Training set, and the test images of the classes that honest users hold.
-    data: Each user's images, the adversary's (none) last.
+    dataset: Training set, and the test images of the classes that honest clients hold.
+    data: Each client's images, the adversary's (none) last.
     model_fn: Builds the global model.
     generator: A generator to show images with.
     draw_noise: (number, seed) -> its noise.
@@ -112,7 +112,7 @@ def prepare(config: InformationStealingConfig) -> Setup:
 
 
 def _distribute(config: InformationStealingConfig, dataset: datasets.Dataset) -> list[Images]:
-  """One class for each honest user, or the victim's classes; none for the adversary."""
+  """One class for each honest client, or the victim's classes; none for the adversary."""
   count = dataset.num_classes
   table = partition.one_class(count, count, config.images_per_class)
   if config.victim_classes:

@@ -16,7 +16,7 @@ from tff_attacks import keras_state
 from tff_attacks.leakage import feature_inversion, labels, leakage
 
 _STEPS = ("steps", "evaluations")
-"""What the option `steps` is called."""
+"""The keyword of an attack that the option `steps` sets."""
 
 _STANDARDISED = ("mean", "std")
 """Keywords that are no settings: images are sought as they are."""

@@ -5,15 +5,9 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from experiments.tables import markdown
-from tff_attacks.metrics import reconstruction
+from experiments.tables import markdown, number
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "leakage.csv"
-_DMGAN = (
-  "succeeded_rounds", "judged", "recognised", "recognised_noise", "correlation",
-  "other_correlation", "psnr", "guess_psnr", "mean_psnr", "ssim", "guess_ssim", "mean_ssim",
-  "identified", "guess_identified", "mean_identified", "test_accuracy",
-)  # fmt: skip
 _RECOVERED = 0.5
 _MORE = 0.25
 _AGREEMENT = (
@@ -39,8 +33,8 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
   ]
   head = (
     "attack", "model", "setting", "partition", "runs", "images", "PSNR", "of a guess", "SSIM",
-    "of a guess", "correlation", "identified", "of a guess", "copied", "labels right", "of a guess",
-    "seconds", "the paper", "agreed",
+    "of a guess", "correlation", "of a guess", "identified", "of a guess", "copied",
+    "labels right", "of a guess", "seconds", "the paper", "agreed",
   )  # fmt: skip
   agreed = [row[-1] for row in rows if row[-1] in ("yes", "no")]
   return [
@@ -53,82 +47,16 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "of the class and the mean image, matched and scored in the same way. Identified: share of "
     "those found that are nearer to their own image than to any other of its class, among the "
     "client's and the test images. Copied: share of all images there are that were found with more "
-    f"than {leakage.COPY_DB} dB, but for clients whose update cannot be used. Labels right: of "
+    f"than {leakage.COPY_DB} dB, but for clients whose update cannot be used; of a guess's at most "
+    f"{_largest(summary, 'guess_copied', 'mean_copied'):.0%}. Labels right: of "
     "those found; a guess has equally many of each class, and where few are found almost any are "
     "right." + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
   ]
 
 
-def describe_dmgan(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
-  """The table of a client's GAN as lines of Markdown.
-
-  Args:
-    summary: A row a run, see `dmgan.row`.
-    agreement: Whether it is said if the paper found the same.
-  """
-  head = (
-    "setting", "clients", "data", "runs", "succeeded", "from round", "in rounds", "recognised",
-    "of noise", "correlation", "with others", "PSNR", "of a guess", "SSIM", "of a guess",
-    "identified", "of a guess", "accuracy", "the paper", "agreed",
-  )  # fmt: skip
-  rows = [
-    _dmgan_cell(setting, clients, dataset, runs, agreement)
-    for (setting, clients, dataset), runs in summary.groupby(
-      ["setting", "num_clients", "dataset"], sort=False
-    )
-  ]
-  return [
-    "# Reconstructions by a curious client",
-    "",
-    *markdown(head, rows),
-    "",
-    "Means over seeds, after the last round. Succeeded: runs whose images an independent "
-    f"classifier recognises ({reconstruction.RECOGNISED:.0%} or more) and whose mean correlates "
-    f"with that of the class by {reconstruction.CORRELATED:g} or more, and by more than with any "
-    "other; from round: the first one after which that was so, "
-    "the median of the runs in which it ever was; in rounds: after how many it was so. Identified: "
-    "share of images that are nearer to the client's image they were matched with than to any "
-    "other of the class. A guess is the better one of a random image of the class and the mean "
-    "image."
-    + (" Agreed: most runs succeeded where the paper recognises the class." if agreement else ""),
-  ]
-
-
-def _dmgan_cell(
-  setting: str, clients: int, dataset: str, runs: pd.DataFrame, agreement: bool
-) -> tuple[str, ...]:
-  finding, recognisable = _published("dmgan", setting)
-  agreed = "yes" if (runs["succeeded"].mean() > 0.5) == recognisable else "no"
-  # Of runs that diverged there are no scores.
-  mean = runs.reindex(columns=_DMGAN).astype(float).mean()
-  first = runs["first_round"].dropna()
-
-  def said(form, *names):
-    value = mean[[*names]].max()
-    return "" if np.isnan(value) else f"{value:{form}}"
-
-  return (
-    setting.replace("_", " "),
-    str(clients),
-    dataset,
-    str(len(runs)),
-    f"{runs['succeeded'].sum()} of {len(runs)}",
-    "" if first.empty else f"{first.median() + 1:g}",
-    f"{mean['succeeded_rounds']:.0f} of {mean['judged']:.0f}",
-    said(".0%", "recognised"),
-    said(".0%", "recognised_noise"),
-    said(".2f", "correlation"),
-    said(".2f", "other_correlation"),
-    said(".1f", "psnr"),
-    said(".1f", "guess_psnr", "mean_psnr"),
-    said(".2f", "ssim"),
-    said(".2f", "guess_ssim", "mean_ssim"),
-    said(".0%", "identified"),
-    said(".0%", "guess_identified", "mean_identified"),
-    said(".2f", "test_accuracy"),
-    finding,
-    agreed if agreement else "",
-  )
+def _largest(summary: pd.DataFrame, *columns: str) -> float:
+  """Of all runs; 0 if none has a score."""
+  return summary.reindex(columns=columns).max().fillna(0).max()
 
 
 def _grouped(summary: pd.DataFrame):
@@ -145,23 +73,27 @@ def _cell(
   if done.empty:
     failed = runs["failed"].dropna() if "failed" in runs else runs[:0]
     reason = f"not run: {runs['not_run'].iloc[0]}" if failed.empty else f"failed: {failed.iloc[0]}"
-    return (*head, str(len(runs)), reason, *[""] * 11, finding, agreed)
+    return (*head, str(len(runs)), reason, *[""] * 12, finding, agreed)
   mean = done.select_dtypes("number").mean()
   spread = f" ± {done['psnr'].std():.1f}" if len(done) > 1 else ""
   labels = mean.reindex(["label_accuracy", "guess_label_accuracy"])
+
+  def beside_guess(name, form):
+    guess = max(mean[f"guess_{name}"], mean[f"mean_{name}"])
+    return f"{mean[name]:{form}}", f"{guess:{form}}"
+
+  psnr, guess_psnr = beside_guess("psnr", ".1f")
   return (
     *head,
     str(len(done)),
     f"{mean['reconstructed']:.0f} of {mean['images']:.0f}" + _left_out_clients(runs),
-    f"{mean['psnr']:.1f}{spread}",
-    f"{max(mean['guess_psnr'], mean['mean_psnr']):.1f}",
-    f"{mean['ssim']:.2f}",
-    f"{max(mean['guess_ssim'], mean['mean_ssim']):.2f}",
-    f"{mean['correlation']:.2f}",
-    f"{mean['identified']:.0%}",
-    f"{max(mean['guess_identified'], mean['mean_identified']):.0%}",
+    psnr + spread,
+    guess_psnr,
+    *beside_guess("ssim", ".2f"),
+    *beside_guess("correlation", ".2f"),
+    *beside_guess("identified", ".0%"),
     f"{mean['copies'] / mean['images']:.0%}",
-    *("" if np.isnan(share) else f"{share:.0%}" for share in labels),
+    *(number(share, ".0%") for share in labels),
     f"{mean['seconds']:.0f}",
     finding,
     agreed,
@@ -177,7 +109,7 @@ def _left_out_clients(runs: pd.DataFrame) -> str:
 
 def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
   """What the paper found there, and whether we did, too; empty where it says nothing."""
-  finding, expected = _published(attack, setting)
+  finding, expected = published_finding(attack, setting)
   nulls = ["guess_psnr", "mean_psnr", "guess_identified", "mean_identified"]
   names = ["identified", "psnr", *nulls, "failed", "failed_victims", "victims"]
   runs = runs.reindex(columns=names).dropna(subset=["identified", "failed"], how="all")
@@ -193,7 +125,7 @@ def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
   return finding, "yes" if recognisable == expected else "no"
 
 
-def _published(attack: str, setting: str) -> tuple[str, bool | None]:
+def published_finding(attack: str, setting: str) -> tuple[str, bool | None]:
   """The paper's words, and whether it recognises the images, if it says so."""
   published = pd.read_csv(_REFERENCE).set_index(["attack", "setting"])
   if (attack, setting) not in published.index:

@@ -120,9 +120,8 @@ def observe(
   if config.imprint_bins:
     server = _with_new_block(server, keras_state.initial_weights(setup.model_fn, config.seed))
   if config.mode == "gradient":
-    return leakage.observe_gradient(
-      setup.model_fn, setup.gradient, server.weights, data, setup.auxiliary
-    )
+    model = keras_state.build(setup.model_fn, server.weights)
+    return leakage.observe_gradient(model, setup.gradient, data, setup.auxiliary)
   return leakage.observe_round(
     setup.observing,
     server,

@@ -6,9 +6,10 @@ import pathlib
 from typing import Any
 
 from experiments import data, program, sweep
+from experiments.launching import LaunchOptions
 from experiments.leakage_config import ATTACKS, LeakageConfig
 from experiments.options import ConfigError, option, shared
-from experiments.sweep import LaunchOptions, Run
+from experiments.sweep import Run
 from tff_attacks import files
 from tff_attacks.data import datasets
 

@@ -107,7 +107,9 @@ def check(config: Any) -> None:
   noise = (config.noise_multiplier, config.target_epsilon)
   if config.privacy == "none":
     if noise != (None, None):
-      raise ConfigError("noise_multiplier, target_epsilon: only with privacy=records, ...")
+      raise ConfigError(
+        "noise_multiplier, target_epsilon: only with privacy=records, microbatches or clients"
+      )
   elif sum(value is not None for value in noise) != 1:
     raise ConfigError("noise_multiplier: give it or target_epsilon, and one of them only")
   if config.privacy == "microbatches" and config.batch_size % config.microbatches:

@@ -21,7 +21,7 @@ from tff_attacks.simulation import results as results_lib
 
 _SHOWN = 1000
 _CHANCE = 1.5
-"""So many times the accuracy of a guess is next to nothing."""
+"""A model below so many times the accuracy of chance, 1 / classes, has learned nothing."""
 
 
 def run(

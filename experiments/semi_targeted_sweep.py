@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import defence_options, program, sweep
+from experiments.launching import LaunchOptions
 from experiments.options import ConfigError, bad_input, option, shared, with_default
 from experiments.semi_targeted_config import (
   ATTACKS,
@@ -19,7 +20,7 @@ from experiments.semi_targeted_config import (
   SemiTargetedConfig,
   needs_target,
 )
-from experiments.sweep import LaunchOptions, Run
+from experiments.sweep import Run
 from tff_attacks import files
 from tff_attacks.data import datasets
 from tff_attacks.learning import aggregator_names

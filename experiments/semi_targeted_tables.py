@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.semi_targeted_config import CHOOSING
-from experiments.tables import markdown
+from experiments.tables import markdown, number
 
 REFERENCE = pathlib.Path(__file__).parent / "reference" / "semi_targeted.csv"
 """The published tables."""
@@ -73,7 +73,8 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
   rows = [
     (
       *_name(cell), len(some), _spread(some["ata"]), f"{one['no_attack']:.3f}",
-      f"{one['best_mta']:.3f}", *map(_number, theirs.loc[cell, ["ata_published", "mta_published"]]),
+      f"{one['best_mta']:.3f}",
+      *(number(v, ".3f") for v in theirs.loc[cell, ["ata_published", "mta_published"]]),
     )
     for (cell, some), (_, one) in zip(by_cell, means.iterrows(), strict=True)
   ]  # fmt: skip
@@ -129,7 +130,7 @@ def _frequencies(runs: pd.DataFrame, published: pd.DataFrame) -> list[str]:
         " to ".join(str(n) for n in sorted(set(seeds["targets"]))),
         seeds["ata"].count(),
         *(_spread(seeds[column]) for column in columns),
-        *map(_number, theirs),
+        *(number(value, ".3f") for value in theirs),
       )
     )
   head = ("attack", "frequency", "targets", "seeds", "ATA, mean of the targets",
@@ -186,7 +187,7 @@ def _advantages(compared: pd.DataFrame) -> list[str]:
     (
       *_name((one.attack, one.frequency)), one.other.replace("_", " "),
       _spread(one.ratio, 2) if len(one.ratio) else "",
-      *("" if pd.isna(value) else f"{value:.2f}" for value in (one.of_means, one.published)),
+      *(number(value, ".2f") for value in (one.of_means, one.published)),
     )
     for one in compared.itertuples()
   ]  # fmt: skip
@@ -287,10 +288,6 @@ def _matrix(attacked: pd.DataFrame, nothing: pd.DataFrame) -> list[str]:
 def _name(cell: tuple[str, float]) -> tuple[str, str]:
   attack, frequency = cell
   return attack.replace("_", " "), f"{frequency:g}"
-
-
-def _number(value: float) -> str:
-  return "" if pd.isna(value) else f"{value:.3f}"
 
 
 def _spread(values: pd.Series, digits: int = 3) -> str:

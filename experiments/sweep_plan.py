@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import itertools
 import json
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -14,9 +12,9 @@ import pandas as pd
 
 from experiments import sweep
 from experiments.crpa_config import INJECTED, CRPAConfig
-from experiments.options import ConfigError, bad_input, option, shared, with_default
-from experiments.sweep import LaunchOptions, Run
-from tff_attacks.data import datasets
+from experiments.launching import LaunchOptions
+from experiments.options import bad_input, shared, with_default
+from experiments.sweep import Run
 from tff_attacks.learning.aggregator_names import MEANS
 from tff_attacks.metrics import classification
 
@@ -27,7 +25,6 @@ class SweepConfig(LaunchOptions, CRPAConfig):
 
   varies: ClassVar[Sequence[str]] = ("attack", "reconstruct", "poison")
   preset: str = with_default(CRPAConfig, "preset", "small")
-  pairs: list[str] = option([], "Pairs of classes G-T, as [4-9,8-4]; none means all of them.")
 
 
 ATTACKS: dict[str, dict[str, Any]] = {
@@ -67,20 +64,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Differential privacy as options of `experiments.crpa`: `microbatches` is the published setting,
 `sgd` is its optimizer alone, the clipped ones clip and add no noise, and in the disobeyed ones
 all but the adversary add it."""
-
-
-def parse_pairs(config: SweepConfig) -> list[tuple[int, int]]:
-  """Reads the pairs of a config, such as `4-9`, or lists all of its dataset.
-
-  Raises:
-    ConfigError: If one is not of that form.
-  """
-  if not config.pairs:
-    return list(itertools.permutations(range(datasets.NUM_CLASSES[config.dataset]), 2))
-  for pair in config.pairs:
-    if not re.fullmatch(r"\d+-\d+", pair):
-      raise ConfigError(f"pairs: {pair!r} is not allowed; allowed: <class G>-<class T>")
-  return [(int(g), int(t)) for g, t in (pair.split("-") for pair in config.pairs)]
 
 
 def with_controls(config: SweepConfig, cells: Iterable[tuple[str, dict[str, Any]]]) -> list[Run]:
@@ -192,7 +175,6 @@ def run(
   name: str,
   plan: Callable[[Any], list[Run]],
   report: Callable[[Any, pathlib.Path], None],
-  row: sweep.Row = row,
 ) -> int:
   """Runs a sweep of CRPA, see `sweep.run`; its report stands beside the published values."""
 

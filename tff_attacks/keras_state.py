@@ -36,9 +36,10 @@ def initial_weights(model_fn: ModelFn, seed: int) -> ModelWeights:
 
 
 def construct(model_fn: ModelFn) -> tf.keras.Model:
-  """Builds a model as it is, in a graph, too, where all results have to repeat.
+  """Calls `model_fn`, where all results have to repeat with a seed of the graph.
 
-  Keras then makes operations for Dropout that nobody runs, but that must have a seed.
+  Keras' own Dropout makes random operations that nobody runs, but that TensorFlow then refuses
+  without a seed.
   """
   if tf.executing_eagerly() or not framework_config.is_op_determinism_enabled():
     return model_fn()

@@ -22,7 +22,9 @@ class RoundConfig:
 
   dataset: str = option("mnist", "Data set.", choices=datasets.NAMES)
   data_dir: str | None = option(None, "As in experiments.crpa.")
-  images_per_class: int = option(1000, "Images of each client.", at_least=1)
+  images_per_class: int = option(
+    1000, "Training images of each class; each client holds one class.", at_least=1
+  )
   batch_size: int = option(250, "Images in a step, of local training and of the GAN.", at_least=1)
   reconstruct: int = option(4, "Class G.", at_least=0)
   poison: int = option(9, "Class T.", at_least=0)

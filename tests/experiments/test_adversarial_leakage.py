@@ -303,7 +303,7 @@ def test_an_attempt_that_cannot_be_run_says_why():
   unusable = attack_with(leakage.UnusableError("update: is zero; there is nothing to see"))
   with tqdm.tqdm(disable=True) as bar:
     row, arrays = adversarial_run._invert(config, digits, asked, attempt, unusable, bar)
-    assert row["not_run"] == "update: is zero; there is nothing to see"
+    assert row["failed"] == "update: is zero; there is nothing to see"
     assert "hits" not in row
     assert not arrays
     # Any other error is none of the target's, and no result.

@@ -113,7 +113,7 @@ def test_the_papers_values_stand_beside_its_own_setting_alone():
 
 
 def test_attempts_that_could_not_be_run_are_counted():
-  failed = scores_of([np.nan], 1).assign(not_run="update: is zero")
+  failed = scores_of([np.nan], 1).assign(failed="update: is zero")
   assert "1 attempts could not be run" in describe(scores_of([1, 0], 1), failed)
 
 

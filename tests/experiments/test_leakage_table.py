@@ -111,6 +111,7 @@ def runs_of(attack, setting, identified, **values):
     "attack": attack, "model": "cnn", "setting": setting, "partition": "iid",
     "psnr": 20.0, "guess_psnr": 12.0,
     "mean_psnr": 14.0, "ssim": 0.5, "guess_ssim": 0.3, "mean_ssim": 0.2, "correlation": 0.9,
+    "guess_correlation": 0.4, "mean_correlation": 0.6, "guess_copied": 0.0, "mean_copied": 0.25,
     "label_accuracy": 0.9, "guess_label_accuracy": 0.8,
     "seconds": 120.0, "reconstructed": 4.0, "images": 40.0,
     "not_run": None, "guess_identified": 0.1, "mean_identified": 0.0, "copies": 2.0,
@@ -131,7 +132,9 @@ def test_the_report_compares_with_the_papers_words():
   ]
   assert [cell[-1] for cell in cells] == ["yes", "no", "", "yes"]
   assert cells[0][3:8] == ["iid", "2", "4 of 40", "20.0 ± 0.0", "14.0"]
-  assert cells[0][11:16] == ["90%", "10%", "5%", "90%", "80%"]
+  assert cells[0][8:12] == ["0.50", "0.30", "0.90", "0.60"]
+  assert cells[0][12:17] == ["90%", "10%", "5%", "90%", "80%"]
+  assert "of a guess's at most 25%" in lines[-1]
   assert "the same as the paper in 2 of 3 cells" in lines[-1]
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from experiments import results_folder, sweep
+from experiments import launching, results_folder, sweep
 from experiments.options import ConfigError
 from tests.programs import run, run_here, started, wait_until
 from tff_attacks.privacy import accounting
@@ -317,7 +317,7 @@ def test_a_failed_launch_on_a_cluster_is_not_followed_by_another(tmp_path, monke
   one = sweep.Run("one", "none", types.SimpleNamespace(rounds=9, seed=0))
   for launcher, expected in (("submitit_slurm", 1), ("joblib", 2)):
     launches.clear()
-    config = sweep.LaunchOptions(launcher=launcher)
+    config = launching.LaunchOptions(launcher=launcher)
     sweep._run_all(config, "crpa", tmp_path, [one], None)
     assert len(launches) == expected
 

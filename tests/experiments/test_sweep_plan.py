@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments import (
+  class_pairs,
   combinations,
   controls,
   differential_privacy,
@@ -60,10 +61,10 @@ def test_pairs_come_from_a_finished_sweep(tmp_path):
   config = distributions.DistributionsConfig(dataset="mnist", combinations=str(tmp_path))
   (tmp_path / "experiment.txt").write_text("controls")
   with pytest.raises(ConfigError, match=r"is of experiments\.controls"):
-    distributions.choose_pairs(config)
+    class_pairs.choose(config)
   (tmp_path / "experiment.txt").write_text("combinations")
   with pytest.raises(ConfigError, match="is no finished sweep"):
-    distributions.choose_pairs(config)
+    class_pairs.choose(config)
   (tmp_path / "failures.csv").write_text("run,reason\n")
   plan = distributions.plan(config)
   attacked = {(one.config.reconstruct, one.config.poison) for one in plan if one.attack == "crpa"}
@@ -74,7 +75,7 @@ def test_pairs_come_from_a_finished_sweep(tmp_path):
   assert config.pairs == ["0-1", "2-3", "1-0"]
   config.pairs, config.dataset = [], "fashion_mnist"
   with pytest.raises(ConfigError, match="not of dataset=fashion_mnist"):
-    distributions.choose_pairs(config)
+    class_pairs.choose(config)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# How many classes' absence makes a client fit to be the adversary.
+# Which classes a client must lack to be the adversary: G and T, G, or none.
 LACKS = ("both", "reconstruct", "none")
 
 

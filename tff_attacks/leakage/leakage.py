@@ -144,11 +144,7 @@ def observe_round(
 
 
 def observe_gradient(
-  model_fn: keras_state.ModelFn,
-  gradient: GradientFn,
-  weights: ModelWeights,
-  data: Images,
-  auxiliary: Images | None = None,
+  model: tf.keras.Model, gradient: GradientFn, data: Images, auxiliary: Images | None = None
 ) -> Observation:
   """The observation of one gradient of one batch, as in federated SGD.
 
@@ -156,18 +152,11 @@ def observe_gradient(
   weights after a step.
 
   Args:
-    model_fn: Builds the global model.
+    model: The global model, with its weights.
     gradient: As in local training.
-    weights: The global weights.
     data: The batch.
     auxiliary: The server's own images.
   """
-  model = keras_state.build(model_fn, weights)
-  return observe_batch(model, gradient, data)._replace(auxiliary=auxiliary)
-
-
-def observe_batch(model: tf.keras.Model, gradient: GradientFn, data: Images) -> Observation:
-  """As `observe_gradient`, of a model with the weights that it has."""
   # The gradient moves the statistics of BatchNormalization, which are not the server's to see.
   weights = ModelWeights(*tf.nest.map_structure(np.array, tuple(keras_state.read(model))))
   _, gradients = gradient(model, data, tf.constant([0, 0]))
@@ -175,4 +164,4 @@ def observe_batch(model: tf.keras.Model, gradient: GradientFn, data: Images) -> 
     [-g.numpy() for g in gradients], [np.zeros_like(w) for w in weights.non_trainable]
   )
   count = len(data.labels)
-  return Observation(weights, update, count, count, epochs=1, learning_rate=1.0)
+  return Observation(weights, update, count, count, 1, 1.0, auxiliary)

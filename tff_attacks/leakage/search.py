@@ -80,7 +80,6 @@ def lbfgs(
   start: Sequence[np.ndarray],
   steps: int,
   watch: Watch = unwatched,
-  show: Show = themselves,
 ) -> Found:
   """Minimises by SciPy's L-BFGS-B without bounds.
 
@@ -92,7 +91,6 @@ def lbfgs(
     start: Where to start.
     steps: Iterations at most.
     watch: Told every iteration.
-    show: What it is shown.
   """
   shapes = [np.shape(value) for value in start]
   sizes = [int(np.prod(shape)) for shape in shapes]
@@ -121,7 +119,7 @@ def lbfgs(
     best.see(evaluated[vector.tobytes()], unpack(vector))
     evaluated.clear()
 
-  with _Best(start, watch, show) as best:
+  with _Best(start, watch, themselves) as best:
     before = None
     while (left := steps - len(best.losses)) and best.lowest != before:
       before = best.lowest
@@ -140,7 +138,7 @@ def lbfgs(
 def three_drops(
   learning_rate: float, steps: int
 ) -> tf.keras.optimizers.schedules.LearningRateSchedule:
-  """A tenth of the learning rate after 3/8, 5/8 and 7/8 of the steps each."""
+  """The learning rate, divided by 10 after 3/8, 5/8 and 7/8 of the steps."""
   return tf.keras.optimizers.schedules.PiecewiseConstantDecay(
     [steps * eighths // 8 for eighths in (3, 5, 7)],
     [learning_rate * 0.1**passed for passed in range(4)],

@@ -13,7 +13,7 @@ _WARM_UP = 0.1
 _WEIGHT_DECAY = 0.01
 _SHIFT = 0.125
 _IMAGE, _DROPOUT = range(3), 3
-"""What the seed is folded with."""
+"""What a step's seed is folded with: three draws of the augmentation, one of Dropout."""
 
 
 def train(

@@ -48,14 +48,13 @@ class Pattern(NamedTuple):
   p_value: float
 
 
-def pattern(values: pd.Series, level: str, permutations: int = 9999, seed: int = 0) -> Pattern:
+def pattern(values: pd.Series, level: str, permutations: int = 9999) -> Pattern:
   """Tests whether values depend on one class of their pair, by permutation.
 
   Args:
     values: Indexed by pairs.
     level: Name of the index level whose classes are tested.
-    permutations: Number of shuffles.
-    seed: Of the shuffles.
+    permutations: Number of shuffles, always the same ones.
 
   Returns:
     Not numbers where the values do not vary, or one of them is not finite.
@@ -69,7 +68,7 @@ def pattern(values: pd.Series, level: str, permutations: int = 9999, seed: int =
   def share(sample):
     return (np.bincount(codes, sample) ** 2 / counts).sum() / (sample**2).sum()
 
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(0)
   observed = share(centred)
   shuffled = [share(rng.permutation(centred)) for _ in range(permutations)]
   exceeding = np.sum(np.array(shuffled) >= observed - 1e-12)

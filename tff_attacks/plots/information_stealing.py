@@ -19,6 +19,8 @@ _MOMENTS = {
 _STYLES = ("-", "--", ":", "-.")
 _POINTS = 100
 """Of a curve, at which single rounds can still be told."""
+_ROWS = 8
+"""Of rounds whose images are shown."""
 
 
 def draw_all(folder: pathlib.Path, target: int, started: int) -> None:
@@ -119,10 +121,10 @@ def distance(folder: pathlib.Path, target: int) -> None:
   common.save(figure, folder, "distance")
 
 
-def progress(folder: pathlib.Path, target: int, rows: int = 8) -> None:
+def progress(folder: pathlib.Path, target: int) -> None:
   """Reconstructions over the rounds, from the run's pictures (the paper's Figure 10)."""
   files = sorted((folder / "images").glob("round_*.png"))
-  chosen = np.unique(np.linspace(0, len(files) - 1, min(rows, len(files))).round().astype(int))
+  chosen = np.unique(np.linspace(0, len(files) - 1, min(_ROWS, len(files))).round().astype(int))
   figure, axes = plt.subplots(
     len(chosen), 1, figsize=(8, 0.9 * len(chosen) + 0.5), layout="constrained", squeeze=False
   )

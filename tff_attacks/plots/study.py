@@ -178,7 +178,7 @@ def rounds(summary: pd.DataFrame, folder: pathlib.Path) -> None:
 
 
 def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
-  """AAA of each pair over the concentration alpha (the study's Figures 6 and 8)."""
+  """AAA of each pair over the concentration alpha (the study's Figure 6)."""
   means = table(summary, [*PAIR, "alpha"])
   alphas = sorted(summary["alpha"].unique())
   pairs = means.index.droplevel("alpha").unique()

@@ -43,7 +43,7 @@ def total_variation(images):
 
 def observe(model_fn, data, seed):
   weights = keras_state.initial_weights(model_fn, seed)
-  return leakage.observe_gradient(model_fn, GRADIENT, weights, data)
+  return leakage.observe_gradient(keras_state.build(model_fn, weights), GRADIENT, data)
 
 
 def observe_training(model_fn, data, seed, batch_size, epochs, learning_rate=0.01):

@@ -103,8 +103,7 @@ def test_the_gradient_is_that_of_training(softmax):
   data = batch(5)
   found = functional.gradients(model, data.images, tf.one_hot(data.labels, CLASSES))
   gradient = local_training.plain_gradient(local_training.cross_entropy(not softmax))
-  weights = keras_state.read(model)
-  observed = leakage.observe_gradient(lambda: model_of("conv", softmax), gradient, weights, data)
+  observed = leakage.observe_gradient(model, gradient, data)
   for one, other in zip(found, leakage.mean_gradient(observed), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -114,7 +113,7 @@ def test_the_weights_are_those_before_the_batch():
   model = model_of("batch normalisation")
   gradient = local_training.plain_gradient(local_training.cross_entropy(from_logits=True))
   before = tf.nest.map_structure(np.array, keras_state.read(model))
-  observed = leakage.observe_batch(model, gradient, batch(5))
+  observed = leakage.observe_gradient(model, gradient, batch(5))
   for one, other in zip(before.non_trainable, observed.weights.non_trainable, strict=True):
     np.testing.assert_array_equal(one, other)
 

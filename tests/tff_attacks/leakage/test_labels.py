@@ -120,9 +120,8 @@ def test_after_five_epochs_that_change_much_it_helps_to_follow_the_outputs(accur
 def test_idlg_tells_the_label_of_one_image(model, digits):
   for seed in SEEDS:
     one = digits.test.take(np.array([seed]))
-    observation = leakage.observe_gradient(
-      mlp, GRADIENT, keras_state.initial_weights(mlp, seed), one
-    )
+    seen = keras_state.build(mlp, keras_state.initial_weights(mlp, seed))
+    observation = leakage.observe_gradient(seen, GRADIENT, one)
     counts = label_inference.idlg(model, observation, seed)
     assert np.flatnonzero(counts).tolist() == one.labels.tolist()
 
@@ -158,7 +157,7 @@ def test_irlg_is_exact_for_equal_images_of_each_class(model, digits):
   first = [np.flatnonzero(digits.test.labels == c)[0] for c in (1, 4)]
   data = digits.test.take(np.repeat(first, [7, 3]))
   weights = keras_state.initial_weights(mlp, 0)
-  observation = leakage.observe_gradient(mlp, GRADIENT, weights, data)
+  observation = leakage.observe_gradient(keras_state.build(mlp, weights), GRADIENT, data)
   assert label_inference.irlg(model, observation, 0)[[1, 4]].tolist() == [7, 3]
 
 
@@ -166,9 +165,9 @@ def test_equation_7_is_exact_for_the_images_own_outputs_and_features(model, digi
   """If they are equal: ten times the same, seven of them labelled 1 and three 4."""
   weights = keras_state.initial_weights(mlp, 0)
   data = digits.test.take(np.zeros(10, int))._replace(labels=np.repeat([1, 4], [7, 3]))
-  sums = leakage.mean_gradient(leakage.observe_gradient(mlp, GRADIENT, weights, data))[-2].sum(
-    axis=0
-  )
+  sums = leakage.mean_gradient(
+    leakage.observe_gradient(keras_state.build(mlp, weights), GRADIENT, data)
+  )[-2].sum(axis=0)
   features, logits = label_inference._forward(model, weights, data.images[:1])
   found = label_inference._eq_7(tf.nn.softmax(logits)[0], features.sum(), sums, 10)
   np.testing.assert_allclose(found, [0, 7, 0, 0, 3, 0, 0, 0, 0, 0], atol=1e-3)
@@ -262,7 +261,9 @@ def test_the_update_over_learning_rate_and_steps_is_the_gradient(digits):
   """For one step with all images."""
   data = client(digits, 0)
   weights = keras_state.initial_weights(mlp, 0)
-  expected = leakage.mean_gradient(leakage.observe_gradient(mlp, GRADIENT, weights, data))
+  expected = leakage.mean_gradient(
+    leakage.observe_gradient(keras_state.build(mlp, weights), GRADIENT, data)
+  )
   found = leakage.mean_gradient(observe(digits, data, 0, learning_rate=0.5))
   for one, other in zip(found, expected, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-6)
