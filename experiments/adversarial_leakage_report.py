@@ -23,7 +23,8 @@ _LEGEND = (
   "- a)^B, of copies that are independent and called so as often for one image as for another. "
   "Confidence: in the label, of those called so, mean over the images. PSNR: to the image, of "
   "those called so and of the others. SSIM: of all. Identified: nearer to it than to any other "
-  "test image of its class. The paper's: read off its Figure 6; its code takes 1,200 steps."
+  "test image of its class. The paper's: read off its Figure 6; its "
+  "notebooks take 1,200 steps, its program 200."
 )
 
 

@@ -67,7 +67,12 @@ class InformationStealingConfig(run_options.RunOptions):
   noise: str = option(
     "uniform", "What it makes images of; the paper says both.", choices=("uniform", "normal")
   )
-  generator_steps: int = option(500, "Updates of the generator in a round.", at_least=1)
+  generator_steps: int = option(
+    500,
+    "Updates of the generator in a round; the paper's 500 epochs, as passes over the images that "
+    "it draws, would be hundreds of times as many.",
+    at_least=1,
+  )
   generator_batch_size: int = option(16, "Images in an update.", at_least=1)
   generator_learning_rate: float = option(1e-3, "Of its Adam (beta_1 0.5).", above=0)
   total_variation: float = run_options.smoothness_prior()

@@ -73,7 +73,7 @@ def resnet50(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Mo
 
 
 def inception_resnet(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
-  """Inception-ResNet-v2 as a classifier, the kind of network that FaceNet is trained with today.
+  """Inception-ResNet-v2 as a classifier, the successor of the v1 that public FaceNet code has.
 
   Source: https://arxiv.org/abs/1602.07261.
 
