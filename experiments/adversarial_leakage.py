@@ -13,7 +13,9 @@ def run(config: AdversarialLeakageConfig) -> int:
   """Runs, or resumes, one run and returns its exit status."""
   resume = config.resume
   if resume is not None:
-    config = saved_config.read("adversarial_leakage", AdversarialLeakageConfig, resume, (), GROWING)
+    config = saved_config.read(
+      "adversarial_leakage", AdversarialLeakageConfig, resume, ("data_dir",), GROWING
+    )
   check(config)
   results_folder.check(config, resume is not None)
 

@@ -7,6 +7,7 @@ come later in the same process.
 import contextlib
 import functools
 import json
+import logging
 import pathlib
 import traceback
 from typing import Any
@@ -66,6 +67,7 @@ def _run(folder: pathlib.Path, *parts: Any) -> int | None:
     contextlib.redirect_stderr(log),
     contextlib.ExitStack() as stack,
   ):
+    logging.basicConfig(force=True)  # To this run's log, not the one before's, which is closed.
     try:
       stack.enter_context(results_folder.locked(folder))
       files.remove_unfinished(folder)

@@ -86,7 +86,7 @@ def run(
   if progress.rounds < config.rounds:
     print(
       f"Interrupted after {progress.rounds} of {config.rounds} rounds. Go on with:\n"
-      f"  python -m experiments.{name} resume={results.folder}"
+      f"  python -m experiments.{name} {program.argument('resume', results.folder)}"
     )
     return program.INTERRUPTED
   summary = observer.finish(progress)

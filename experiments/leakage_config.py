@@ -191,6 +191,8 @@ def check(config: LeakageConfig) -> None:
   ):
     if one_image and several:
       raise ConfigError(f"images: {name} looks for a single one, give images=1")
+  if config.alpha != 0.5 and config.partition != "dirichlet":
+    raise ConfigError(f"alpha: only for partition=dirichlet, not {config.partition}")
   if config.start_from is not None and not ATTACKS[config.attack].generator:
     raise ConfigError(f"start_from: {config.attack} takes no generator")
   for setting in config.attack_options:

@@ -3,11 +3,11 @@
 import contextlib
 import dataclasses
 import difflib
-import errno
 import importlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -33,7 +33,7 @@ _CONF = pathlib.Path(__file__).parent / "conf"
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-_DISK_FULL = os.strerror(errno.ENOSPC)
+_DISK_FULL = [os.strerror(number) for number in files.DISK_FULL]
 
 
 def main(name: str, config_class: type, summary: str, run: Callable[[Any], int]) -> None:
@@ -66,7 +66,7 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     nonlocal started
     started = True
     try:
-      status = run(OmegaConf.to_object(config))
+      status = run(_with_absolute_paths(OmegaConf.to_object(config)))
     except (options.ConfigError, files.UnreadableError) as error:
       print(f"error: {error}", file=sys.stderr)
       status = BAD_INPUT
@@ -82,7 +82,7 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
     except Exception as error:
       reason = str(error).partition("\n")[0]
       # A full disk is an OSError here, and a ResourceExhaustedError in TensorFlow.
-      if isinstance(error, WorkerLostError) or _DISK_FULL in reason:
+      if isinstance(error, WorkerLostError) or any(text in reason for text in _DISK_FULL):
         saved = "; what was saved can be resumed" if "resume" in config else ""
         print(f"error: {reason}{saved}.", file=sys.stderr)
       else:
@@ -99,9 +99,19 @@ def main(name: str, config_class: type, summary: str, run: Callable[[Any], int])
 
 def command(script: str, options: dict[str, Any]) -> list[str]:
   """The command line of a script with these options."""
-  # Hydra reads values as JSON, which quotes what has to be quoted.
-  given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
+  given = [_assignment(name, value) for name, value in options.items()]
   return [sys.executable, "-m", f"experiments.{script}", *given]
+
+
+def argument(name: str, folder: pathlib.Path) -> str:
+  """An option that names a folder, to be pasted into a shell."""
+  plain = re.fullmatch(r"[a-zA-Z/._][\w/.-]*", str(folder), re.ASCII)
+  return f"{name}={folder}" if plain else shlex.quote(_assignment(name, str(folder)))
+
+
+def _assignment(name: str, value: Any) -> str:
+  # Hydra reads values as JSON, which quotes what has to be quoted.
+  return f"{name}={json.dumps(value, ensure_ascii=False)}"
 
 
 def call(script: str, options: dict[str, Any], **keywords: Any) -> None:
@@ -147,6 +157,14 @@ def federated(config: Any, name: str) -> int:
     setup = setup_of.prepare(config)
     with results_folder.opened(config, name, resuming) as results:
       return run_of.run(config, setup, runtime, results)
+
+
+def _with_absolute_paths(config: Any) -> Any:
+  """What a run reads again when it is resumed, maybe from elsewhere."""
+  for name in ("data_dir", "start_from", "combinations"):
+    if path := getattr(config, name, None):
+      setattr(config, name, str(pathlib.Path(path).absolute()))
+  return config
 
 
 def _primary(script: str, config_class: type) -> dict[str, Any]:
@@ -203,11 +221,18 @@ def _check_arguments(config_class: type) -> None:
         # Hydra would take it for the name of a file.
         allowed = ", ".join(choices)
         raise options.ConfigError(f"preset: {value!r} is not allowed; allowed: {allowed}")
+      text = argument.partition("=")[2]
+      if (
+        known[name].type in (str, str | None)
+        and isinstance(value, int | float)
+        and str(value) != text
+      ):
+        # A folder named 2024_05_01 would be 20240501.
+        raise options.ConfigError(f"{name}: {text} is a number; quote it as {name}='\"{text}\"'")
       try:
         OmegaConf.update(schema, name, value)
       except OmegaConfBaseException as error:
         allowed = options.describe(config_class, known[name])
-        text = argument.partition("=")[2]
         raise options.ConfigError(f"{name}: {text} is not allowed; allowed: {allowed}") from error
 
 

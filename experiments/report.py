@@ -64,7 +64,7 @@ def run(config: ReportConfig) -> int:
     raise ConfigError(f"folder: {config.folder} is no results folder")
   try:
     print(f"Report: {write(folder)}")
-  except files.UnreadableError as error:
+  except (files.UnreadableError, PermissionError) as error:
     raise ConfigError(f"folder: {error}") from error
   return 0
 

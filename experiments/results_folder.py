@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import errno
 import fcntl
 import logging
 import pathlib
@@ -36,7 +35,7 @@ def create(config: Any, name: str) -> Any:
     files.write_text(results.folder / EXPERIMENT, name)
     return results
   except OSError as error:
-    if error.errno == errno.ENOSPC:
+    if error.errno in files.DISK_FULL:
       raise
     raise _refusal(error) from error
 
@@ -45,15 +44,17 @@ def check(config: Any, resuming: bool) -> None:
   """Refuses at once what `opened` would refuse after all that is prepared before it.
 
   Raises:
-    ConfigError: If another process works in the folder, or a new one holds files already.
+    ConfigError: If another process works in the folder, or a new one holds files already, or has
+      a name that TensorFlow cannot read again.
   """
   if resuming:
     with locked(pathlib.Path(config.output_dir)):
       return
-  if config.output_dir is None:
-    return
   try:
-    files.check_new(config.output_dir)
+    if config.output_dir is None:
+      files.check_name("results")
+    else:
+      files.check_new(config.output_dir)
   except OSError as error:
     raise _refusal(error) from error
 

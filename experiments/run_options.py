@@ -26,7 +26,8 @@ class DataOptions:
   )
   resume: str | None = option(
     None,
-    "Results folder of an unfinished run to go on with; only where it runs may be given beside it.",
+    "Results folder of an unfinished run to go on with; only where it runs, and data_dir, may be "
+    "given beside it.",
   )
 
 

@@ -17,7 +17,7 @@ def read(
   name: str,
   config_class: type,
   folder: str,
-  changeable: Collection[str] = runtime_options.NAMES,
+  changeable: Collection[str] = (*runtime_options.NAMES, "data_dir"),
   growing: Collection[str] = (),
 ) -> Any:
   """Returns the config of a results folder that `resume=` names.
@@ -26,7 +26,7 @@ def read(
     name: Of the experiment.
     config_class: Its dataclass.
     folder: The folder.
-    changeable: Options that may be given anew: those that say where it runs.
+    changeable: Options that may be given anew: where it runs, and where the data is.
     growing: Numbers that may be raised, see `keep_grown`.
 
   Raises:
@@ -37,7 +37,7 @@ def read(
   # A config that was copied to be run anew stands alone.
   if made.is_file() and (found := made.read_text()) != name:
     raise ConfigError(f"resume: {folder} is of experiments.{found}, not {name}")
-  given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+  given = [option for option in _given() if not option.startswith("resume=")]
   others = [o for o in given if o.partition("=")[0] not in {*changeable, *growing}]
   if others:
     raise ConfigError(f"resume: the run keeps its own options; leave out {', '.join(others)}")
@@ -50,6 +50,11 @@ def read(
     if getattr(config, number) < begun:
       raise ConfigError(f"{number}: {begun} are begun; give more, or leave it out")
   return config
+
+
+def _given() -> list[str]:
+  """The options on the command line."""
+  return list(HydraConfig.get().overrides.task)
 
 
 def keep_grown(config: Any, growing: Collection[str]) -> None:

@@ -34,7 +34,7 @@ def run(
     start = setup.start or _converge(config, setup, results)
     if start is None:
       print("Interrupted before the attack. Go on with:")
-      print(f"  python -m experiments.semi_targeted resume={results.folder}")
+      print(f"  python -m experiments.semi_targeted {program.argument('resume', results.folder)}")
       return program.INTERRUPTED
     results.write_arrays(path.stem, **start.arrays())
   start = setup_lib.Converged.read(path)

@@ -24,21 +24,22 @@ import tqdm
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from experiments import data, launching, results_folder, runtime_options, saved_config
+from experiments import data, launching, program, results_folder, runtime_options, saved_config
 from experiments import report as html
 from experiments.launching import LaunchOptions
-from experiments.options import ConfigError, validate
+from experiments.options import ConfigError, bad_input, validate
 from tff_attacks import files
 from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the reason in a line, and the traceback."""
+_FAILURES = "failures.csv"
 
 LOST = "Nothing to run on: "
 """How the last line of a run's log begins if its TFF workers are lost."""
 
 
-_CHANGEABLE = (*runtime_options.NAMES, "jobs", "chunk", "launcher", "launcher_options")
+_CHANGEABLE = (*runtime_options.NAMES, "data_dir", "jobs", "chunk", "launcher", "launcher_options")
 _GROWING = ("repetitions",)
 
 
@@ -103,6 +104,7 @@ def run(
   check = importlib.import_module(f"experiments.{script}_config").check
   for one in runs:
     check(one.config)
+  _check_models(config, given)
   data.check(config)
   with results_folder.opened(config, name, resuming) as results:
     folder = results.folder
@@ -112,7 +114,7 @@ def run(
     try:
       _run_all(config, script, folder, runs, row)
     except KeyboardInterrupt:
-      print(f"Go on with resume={folder}")
+      print(f"Go on with {program.argument('resume', folder)}")
       raise
     for one in runs:  # One that was killed between its summary and its report.
       finished = _run_folder(folder, one.name)
@@ -123,13 +125,27 @@ def run(
     print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
     if not failures.empty:
       print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
-      print(f"Try them again with resume={folder}")
+      print(f"Try them again with {program.argument('resume', folder)}")
     try:
       if not summary.empty and (summary["attack"] != "none").any():
         report(config, folder)
     finally:
       print(f"Report: {html.write(folder)}")
     return 0 if failures.empty else 1
+
+
+def _check_models(config: Any, given: set[str]) -> None:
+  """Checks the models that are named on the command line: those by default are there.
+
+  Raises:
+    ConfigError: If one is unknown.
+  """
+  if named := given & {"model", "generator"}:
+    from models import registry  # TensorFlow takes seconds to import.
+
+    with bad_input():
+      for kind in named:
+        registry.find(kind, getattr(config, kind), registry.KNOWN[kind])
 
 
 def _run_all(
@@ -141,6 +157,9 @@ def _run_all(
   """
   for one in runs:
     (_run_folder(folder, one.name) / FAILURE).unlink(missing_ok=True)
+  (folder / _FAILURES).unlink(missing_ok=True)  # It says that the sweep is over.
+  if any(_is_finished(folder, one.name) for one in runs):
+    summarise(folder, runs, row)
   furthest, in_vain = _progress(folder, runs), 0
   while in_vain < 2:
     left = [one for one in runs if not _is_over(folder, one.name)]
@@ -236,9 +255,12 @@ def _launch(
       start_new_session=True,
       preexec_fn=die_with_parent,
     )
+  # A launcher's own processes, which end by themselves only if they are told to, end with it.
+  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     _watch(process, folder, runs, row)
   finally:
+    signal.signal(signal.SIGTERM, before)
     with contextlib.suppress(ProcessLookupError):
       os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -289,7 +311,7 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
     if not _is_finished(folder, one.name):
       rows.append({"run": one.name, "reason": _reason(folder, one)})
   failures = pd.DataFrame(rows, columns=["run", "reason"])
-  with files.atomic_write(folder / "failures.csv") as path:
+  with files.atomic_write(folder / _FAILURES) as path:
     failures.to_csv(path, index=False)
   return failures
 
@@ -314,13 +336,25 @@ def _reason(folder: pathlib.Path, one: Run) -> str:
 
 
 def summarise(folder: pathlib.Path, runs: Sequence[Run], row: Row) -> pd.DataFrame:
-  """Writes `summary.csv`, a row for each finished run, and returns it."""
+  """Writes `summary.csv`, a row for each finished run, and returns it.
+
+  Raises:
+    UnreadableError: If one of them is damaged.
+  """
   finished = {one.name for one in runs if _is_finished(folder, one.name)}
   rows = []
   for one in runs:
     if one.name in finished:
       control = _run_folder(folder, one.control) if one.control in finished else None
-      rows.append(row(one, _run_folder(folder, one.name), control))
+      own = _run_folder(folder, one.name)
+      try:
+        rows.append(row(one, own, control))
+      except Exception as error:
+        # There is a type for each way a file can be damaged.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise files.UnreadableError(
+          f"{own} is damaged ({reason}); remove it, and resume= runs it anew"
+        ) from error
   summary = pd.DataFrame(rows)
   with files.atomic_write(folder / "summary.csv") as path:
     summary.to_csv(path, index=False)

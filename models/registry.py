@@ -39,6 +39,9 @@ GENERATORS: dict[str, Callable[..., tf.keras.Model]] = {
 }
 """Each is (image shape) -> Keras model from noise to images in [-1, 1]."""
 
+KNOWN = {"model": GLOBAL_MODELS, "generator": GENERATORS}
+"""By the option that names one."""
+
 
 class Contract(NamedTuple):
   """What the federation needs to know of a global model.

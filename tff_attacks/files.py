@@ -1,6 +1,7 @@
 """Files that are complete at every moment, and reading those that may be damaged or hostile."""
 
 import contextlib
+import errno
 import itertools
 import os
 import pathlib
@@ -12,8 +13,23 @@ if TYPE_CHECKING:
   import numpy as np
 
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of an OSError: the disk, or a user's share of it."""
+
+
 class UnreadableError(ValueError):
   """What was saved cannot be read again; the message names it."""
+
+
+def check_name(folder: str | os.PathLike[str]) -> None:
+  """Checks that TensorFlow can read the checkpoints again that it writes there.
+
+  Raises:
+    OSError: If not: it takes some characters for those of a pattern.
+  """
+  path = str(pathlib.Path(folder).absolute())
+  if found := set("[\\") & set(path):
+    raise OSError(f"{path}: TensorFlow cannot read what it saves under a path with {min(found)}")
 
 
 def check_new(folder: str | os.PathLike[str]) -> None:
@@ -21,20 +37,34 @@ def check_new(folder: str | os.PathLike[str]) -> None:
 
   Raises:
     FileExistsError: If it holds files, or is one.
+    OSError: See `check_name`.
   """
+  check_name(folder)
   path = pathlib.Path(folder)
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise FileExistsError(f"{path} already holds files")
 
 
 def new_folder(folder: str | os.PathLike[str]) -> pathlib.Path:
-  """Makes a folder that no other process gets: one with a number added if it is there already."""
+  """Makes a folder that no other process gets: one with a number added if it is there already.
+
+  Raises:
+    OSError: If it cannot be made, or see `check_name`.
+  """
+  check_name(folder)
+  pathlib.Path(folder).parent.mkdir(parents=True, exist_ok=True)
   for number in itertools.count(1):
     path = pathlib.Path(folder if number == 1 else f"{folder}_{number}")
     with contextlib.suppress(FileExistsError):
-      path.mkdir(parents=True)
+      path.mkdir()
       break
   return path
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+  """Waits until a file is on the disk: a power cut may otherwise leave nothing of it."""
+  with pathlib.Path(path).open("rb") as file:
+    os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -45,8 +75,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
   try:
     yield temporary
-    with temporary.open("rb") as file:
-      os.fsync(file.fileno())  # Or a power cut may leave a file of this name with nothing in it.
+    sync(temporary)
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)

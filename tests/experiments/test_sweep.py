@@ -17,6 +17,7 @@ from PIL import Image
 from experiments import launching, results_folder, sweep
 from experiments.options import ConfigError
 from tests.programs import run, run_here, started, wait_until
+from tff_attacks import files
 from tff_attacks.privacy import accounting
 
 SHORT = ["preset=quick", "rounds=4", "images_per_class=40", "generator_steps=3"]
@@ -87,6 +88,8 @@ def test_sweeps_over_privacy(experiment, tmp_path):
       ["pairs=[4-9,4-9]"],
       "error: a value is named twice: crpa-reconstruct4-poison9",
     ),
+    ("combinations", ["model=typo"], "error: model: unknown 'typo'; allowed: attacking_distance"),
+    ("combinations", ["generator=my:no"], "error: generator: 'my:no' cannot be imported"),
     ("combinations", ["test_images=999"], "error: test_images: there are 360, not 999"),
     ("combinations", ["dataset=mnist", "data_dir=/nowhere"], "error: data_dir: /nowhere/mnist.npz"),
     ("distributions", [], "error: pairs: give them as [4-9,8-4,0-1], or combinations=<folder>"),
@@ -308,6 +311,32 @@ def test_launches_go_on_as_long_as_they_add_rounds(tmp_path, monkeypatch):
     assert "another process works in" in sweep._reason(tmp_path, one)
   (tmp_path / "runs" / "one" / "log.txt").write_text(f"begun\n{sweep.LOST}no worker answers\n")
   assert sweep._reason(tmp_path, one) == "Nothing to run on: no worker answers"
+
+
+def test_a_sweep_that_goes_on_is_not_finished(tmp_path, monkeypatch):
+  """What says that it is, is gone for as long as runs are added."""
+  (tmp_path / "failures.csv").write_text("run,reason\n")
+  seen = []
+  monkeypatch.setattr(sweep, "_prepare", lambda *arguments: None)
+  monkeypatch.setattr(
+    sweep, "_launch", lambda *arguments: seen.append((tmp_path / "failures.csv").exists())
+  )
+  one = sweep.Run("one", "none", types.SimpleNamespace(rounds=9, seed=0))
+  sweep._run_all(None, "crpa", tmp_path, [one], None)
+  assert seen == [False, False]
+
+
+def test_a_damaged_run_is_named(tmp_path):
+  def row(one, folder, control):
+    return {"rounds": len(pd.read_csv(folder / "metrics.csv"))}
+
+  runs = [sweep.Run(name, "none", types.SimpleNamespace(rounds=1, seed=0)) for name in "ab"]
+  for one in runs:
+    (tmp_path / "runs" / one.name).mkdir(parents=True)
+    (tmp_path / "runs" / one.name / "summary.json").write_text("{}")
+    (tmp_path / "runs" / one.name / "metrics.csv").write_text("round\n0\n" * (one.name == "a"))
+  with pytest.raises(files.UnreadableError, match=r"runs/b is damaged .*; remove it, and resume="):
+    sweep.summarise(tmp_path, runs, row)
 
 
 def test_a_failed_launch_on_a_cluster_is_not_followed_by_another(tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ class Results:
       self._events = self._events or tff.program.TensorBoardReleaseManager(self.folder / "events")
       managers.append(self._events)
     coroutines.run(tff.program.GroupingReleaseManager(managers).release(values, round_number))
+    files.sync(self.folder / f"{table}.csv")
 
   def read(self, table: str) -> pd.DataFrame:
     """The rows of `<table>.csv` so far, `round` among their columns.
