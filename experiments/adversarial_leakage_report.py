@@ -1,6 +1,7 @@
 """What adversarial images out of a leaked gradient show, as tables beside the paper's values."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def describe(
   ]
 
 
-def _shares(config, table: pd.DataFrame) -> list[str]:
+def _shares(config: AdversarialLeakageConfig, table: pd.DataFrame) -> list[str]:
   published = pd.read_csv(_REFERENCE).set_index(["dataset", "model", "stack"])
   rows = [
     (
@@ -99,7 +100,7 @@ def _interval(share: float, low: float, high: float) -> str:
   return f"{share:.0%} ({low:.0%} to {high:.0%})"
 
 
-def _published(config, published: pd.DataFrame, row) -> str:
+def _published(config: AdversarialLeakageConfig, published: pd.DataFrame, row: Any) -> str:
   """The paper's values in its own setting."""
   its_own = (row.gradient, row.total_variation, row.tensors) == ("true_label", 0.1, "all")
   key = (config.dataset, config.model, row.stack)
@@ -197,7 +198,9 @@ def _control(scores: pd.DataFrame) -> list[str]:
   ]
 
 
-def _transfer(config, scores: pd.DataFrame, accuracy: dict[str, float]) -> list[str]:
+def _transfer(
+  config: AdversarialLeakageConfig, scores: pd.DataFrame, accuracy: dict[str, float]
+) -> list[str]:
   """What other models call the same reconstructions."""
   rows = []
   for setting, both in scores.groupby(metrics.SETTING, sort=False):

@@ -94,7 +94,7 @@ def run(config: AdversarialLeakageConfig, setup: Setup, results: Results) -> int
   return _finish(config, accuracy, results)
 
 
-def _ask(config, setup: Setup, results: Results) -> Asked:
+def _ask(config: AdversarialLeakageConfig, setup: Setup, results: Results) -> Asked:
   models = {
     name: adversarial_leakage_setup.train(config, setup, name, results) for name in setup.networks
   }
@@ -103,7 +103,7 @@ def _ask(config, setup: Setup, results: Results) -> Asked:
   return Asked(models, config.model, called, noise)
 
 
-def _attempts(config, right: np.ndarray) -> list[Attempt]:
+def _attempts(config: AdversarialLeakageConfig, right: np.ndarray) -> list[Attempt]:
   """All of them, image by image, so that what is finished early can be compared."""
   wanted = np.flatnonzero(right if config.choose == "correct" else ~right)
   if 0 < wanted.size < config.images:
@@ -114,7 +114,9 @@ def _attempts(config, right: np.ndarray) -> list[Attempt]:
   return [Attempt(*one) for one in itertools.product(images.tolist(), gradients, *settings)]
 
 
-def _done(config, attempts: list[Attempt], scores: pd.DataFrame) -> set[int]:
+def _done(
+  config: AdversarialLeakageConfig, attempts: list[Attempt], scores: pd.DataFrame
+) -> set[int]:
   """Numbers of the attempts that are there already.
 
   Raises:
@@ -129,7 +131,9 @@ def _done(config, attempts: list[Attempt], scores: pd.DataFrame) -> set[int]:
   return set(done)
 
 
-def _attacks(config, setup: Setup) -> dict[tuple[float, str], leakage.Reconstruct]:
+def _attacks(
+  config: AdversarialLeakageConfig, setup: Setup
+) -> dict[tuple[float, str], leakage.Reconstruct]:
   """By smoothness and tensors: what an attack compiles serves all attempts with these."""
   return {
     (variation, tensors): gradient_matching.inverting_gradients(
@@ -146,7 +150,9 @@ def _attacks(config, setup: Setup) -> dict[tuple[float, str], leakage.Reconstruc
   }
 
 
-def _calls_of_noise(config, model: tf.keras.Model, setup: Setup) -> np.ndarray:
+def _calls_of_noise(
+  config: AdversarialLeakageConfig, model: tf.keras.Model, setup: Setup
+) -> np.ndarray:
   """Share of noise, where searches start, that a model takes for each class."""
   shape = [_NOISE, *setup.dataset.image_shape]
   noise = np.random.default_rng(config.seed).standard_normal(shape).astype(np.float32)
@@ -155,7 +161,9 @@ def _calls_of_noise(config, model: tf.keras.Model, setup: Setup) -> np.ndarray:
   return np.bincount(calls[calls >= 0], minlength=setup.dataset.num_classes) / _NOISE
 
 
-def _label(config, attempt: Attempt, dataset: Dataset, called: int) -> int:
+def _label(
+  config: AdversarialLeakageConfig, attempt: Attempt, dataset: Dataset, called: int
+) -> int:
   """The label whose gradient is inverted."""
   true = int(dataset.test.labels[attempt.image])
   if attempt.gradient == "true_label":
@@ -165,7 +173,7 @@ def _label(config, attempt: Attempt, dataset: Dataset, called: int) -> int:
 
 
 def _invert(
-  config,
+  config: AdversarialLeakageConfig,
   dataset: Dataset,
   asked: Asked,
   attempt: Attempt,
@@ -267,14 +275,14 @@ def _mean(values: np.ndarray) -> float:
   return float(values.mean()) if values.size else np.nan
 
 
-def _report(config, accuracy: dict[str, float], results: Results) -> str:
+def _report(config: AdversarialLeakageConfig, accuracy: dict[str, float], results: Results) -> str:
   scores = results.read("scores")
   text = "\n".join(report.describe(config, scores, accuracy)) if "hits" in scores else ""
   files.write_text(results.folder / "report.md", text + "\n")
   return text
 
 
-def _finish(config, accuracy: dict[str, float], results: Results) -> int:
+def _finish(config: AdversarialLeakageConfig, accuracy: dict[str, float], results: Results) -> int:
   """Writes pictures and the summary, and says what was found."""
   scores = results.read("scores")
   if "hits" not in scores:

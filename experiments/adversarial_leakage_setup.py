@@ -115,7 +115,7 @@ def classify(model: tf.keras.Model, images: np.ndarray) -> np.ndarray:
   return np.where(np.isfinite(outputs).all(axis=1), outputs.argmax(axis=1), -1)
 
 
-def _trained_in(config, name: str) -> pathlib.Path | None:
+def _trained_in(config: AdversarialLeakageConfig, name: str) -> pathlib.Path | None:
   """The folder that `start_from` names, if the model is there, as the target has to be."""
   if config.start_from is None:
     return None

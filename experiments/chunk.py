@@ -102,7 +102,7 @@ def _go_on(folder: pathlib.Path, options_of: Any, setup_of: Any, run_of: Any) ->
 
 
 @functools.cache
-def _runtime(*options) -> runtime_options.Runtime:
+def _runtime(*options: Any) -> runtime_options.Runtime:
   """A runtime that lasts as long as this process."""
   try:
     return _FOREVER.enter_context(runtime_options.start(RuntimeOptions(*options)))

@@ -1,5 +1,6 @@
 """The CRPA run itself: rounds, measurements, pictures and the summary."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
 from tff_attacks import files, generation
 from tff_attacks.data import partition
+from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import common
 from tff_attacks.plots import crpa as plots
@@ -80,7 +82,9 @@ class Observer:
       metrics = self._results.read("metrics")
       self._attack_accuracies = metrics["attack_accuracy"][:completed_rounds].tolist()
 
-  def evaluate(self, server, clients, outcome) -> dict[str, float]:
+  def evaluate(
+    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
+  ) -> dict[str, float]:
     """Measures the global model."""
     config = self._config
     loss, confusion = self._setup.compiled.evaluate(server.weights)
@@ -104,7 +108,13 @@ class Observer:
     adversaries = self._setup.split.adversaries if self._config.attack != "none" else []
     return federated_run.rejected(outcome, np.isin(outcome.cohort, adversaries))
 
-  def on_round(self, round_number, server, clients, metrics) -> None:
+  def on_round(
+    self,
+    round_number: int,
+    server: ServerState,
+    clients: Sequence[ClientState],
+    metrics: dict[str, Any],
+  ) -> None:
     """Writes the round's metrics and, now and then, a picture with its scores."""
     del server
     self._results.release("confusion", {"confusion": self._confusion}, round_number)
@@ -115,7 +125,7 @@ class Observer:
     ):
       self._show(round_number, clients)
 
-  def _show(self, round_number, clients) -> None:
+  def _show(self, round_number: int, clients: Sequence[ClientState]) -> None:
     images = self._generate(clients)
     train = self._dataset.train
     quality = reconstruction.quality(
@@ -124,7 +134,7 @@ class Observer:
     self._results.release("reconstruction", quality._asdict(), round_number)
     common.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
 
-  def _generate(self, clients) -> np.ndarray:
+  def _generate(self, clients: Sequence[ClientState]) -> np.ndarray:
     weights = clients[self._setup.split.adversary].attack.generator
     return generation.generate(self._generator, weights, self._noise)
 

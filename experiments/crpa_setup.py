@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,9 @@ from tff_attacks.data.datasets import Images
 from tff_attacks.learning import aggregation, aggregator_names, local_training, process
 from tff_attacks.privacy import microbatches, models, records
 from tff_attacks.simulation import evaluation
+
+if TYPE_CHECKING:
+  from experiments.sweep_plan import SweepConfig
 
 _WARM_UP_IMAGES = 3000
 _WARM_UP_BATCH = 256
@@ -220,7 +223,7 @@ def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:
   return local_training.plain_gradient(local_training.cross_entropy(from_logits))
 
 
-def aggregator(shapes) -> tff.aggregators.WeightedAggregationFactory:
+def aggregator(shapes: "_Shapes | SweepConfig") -> tff.aggregators.WeightedAggregationFactory:
   """How the server of a run, or of a sweep, combines updates.
 
   Raises:
@@ -361,7 +364,9 @@ def initial_states(
   return federation.initial_server(weights, config.seed), clients
 
 
-def _warm_up(config: CRPAConfig, setup: Setup, weights: keras_state.ModelWeights):
+def _warm_up(
+  config: CRPAConfig, setup: Setup, weights: keras_state.ModelWeights
+) -> keras_state.ModelWeights:
   """Trains centrally on images of all classes, as the original can."""
   compiled = setup.compiled
   training = local_training.local_training(
@@ -383,7 +388,7 @@ def _warm_up(config: CRPAConfig, setup: Setup, weights: keras_state.ModelWeights
   return tf.nest.map_structure(lambda w, u: (w + u).numpy(), weights, output.update)
 
 
-def _check_additional_class(config: CRPAConfig, compiled: Compiled):
+def _check_additional_class(config: CRPAConfig, compiled: Compiled) -> None:
   if compiled.has_additional_class or config.attack == "none":
     return
   num_classes = compiled.dataset.num_classes

@@ -26,7 +26,13 @@ class Observer(Protocol):
   ) -> dict[str, float]:
     """Measures a round, see `loop.Evaluate`."""
 
-  def on_round(self, round_number: int, server, clients, metrics: dict[str, Any]) -> None:
+  def on_round(
+    self,
+    round_number: int,
+    server: ServerState,
+    clients: Sequence[ClientState],
+    metrics: dict[str, Any],
+  ) -> None:
     """Writes what a round leaves behind, see `loop.OnRound`."""
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:

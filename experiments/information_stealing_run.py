@@ -1,5 +1,7 @@
 """The run of GAN information stealing: rounds, measurements and summary."""
 
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from experiments.information_stealing_setup import Setup
 from experiments.runtime_options import Runtime
 from tff_attacks import files, generation, keras_state
 from tff_attacks.attacks import information_stealing
+from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import common
 from tff_attacks.plots import information_stealing as plots
@@ -54,7 +57,13 @@ def run(
 class Observer:
   """Measures each round and writes what it leaves behind."""
 
-  def __init__(self, config, setup: Setup, results: results_lib.Results, weights):
+  def __init__(
+    self,
+    config: InformationStealingConfig,
+    setup: Setup,
+    results: results_lib.Results,
+    weights: keras_state.ModelWeights,
+  ):
     self._config = config
     self._setup = setup
     self._results = results
@@ -72,7 +81,9 @@ class Observer:
   def resume(self, completed_rounds: int) -> None:
     """All that it knows is in the files."""
 
-  def evaluate(self, server, clients, outcome) -> dict[str, float]:
+  def evaluate(
+    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
+  ) -> dict[str, float]:
     """Measures the global model."""
     del outcome
     loss, confusion = self._evaluate(server.weights)
@@ -93,11 +104,17 @@ class Observer:
       **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
     }
 
-  def _started(self, clients) -> int:
+  def _started(self, clients: Sequence[ClientState]) -> int:
     """The round, from 0, in which the attack began, or -1."""
     return int(clients[-1].attack.started[0]) if self._attacks else information_stealing.NOT_STARTED
 
-  def on_round(self, round_number, server, clients, metrics) -> None:
+  def on_round(
+    self,
+    round_number: int,
+    server: ServerState,
+    clients: Sequence[ClientState],
+    metrics: dict[str, Any],
+  ) -> None:
     """Writes the round's metrics and what the adversary has reconstructed."""
     del server
     self._results.release("confusion", {"confusion": self._confusion}, round_number)
@@ -114,14 +131,14 @@ class Observer:
     if since % self._config.image_every == 0 or round_number + 1 == self._config.rounds:
       common.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
 
-  def _generate(self, clients) -> np.ndarray:
+  def _generate(self, clients: Sequence[ClientState]) -> np.ndarray:
     weights = clients[-1].attack.generator
     return generation.generate(self._setup.generator, weights, self._noise)
 
-  def _scores(self, name: str):
+  def _scores(self, name: str) -> pathlib.Path:
     return self._results.folder / f"scores_{name}.npz"
 
-  def _save_scores(self, name: str, weights) -> None:
+  def _save_scores(self, name: str, weights: keras_state.ModelWeights) -> None:
     """Keeps the outputs for the test set, of which the ROC curves are drawn."""
     outputs = self._predict(weights)
     probabilities = tf.nn.softmax(outputs).numpy() if self._setup.from_logits else outputs

@@ -59,7 +59,7 @@ def _largest(summary: pd.DataFrame, *columns: str) -> float:
   return summary.reindex(columns=columns).max().fillna(0).max()
 
 
-def _grouped(summary: pd.DataFrame):
+def _grouped(summary: pd.DataFrame) -> pd.api.typing.DataFrameGroupBy:
   return summary.groupby(["attack", "model", "setting", "partition"], sort=False)
 
 

@@ -134,7 +134,9 @@ def observe(
   )
 
 
-def _with_new_block(server, initial: keras_state.ModelWeights) -> process.ServerState:
+def _with_new_block(
+  server: process.ServerState, initial: keras_state.ModelWeights
+) -> process.ServerState:
   block, rest = initial.trainable[: imprint.NUM_ARRAYS], server.weights.trainable
   weights = server.weights._replace(trainable=[*block, *rest[imprint.NUM_ARRAYS :]])
   return server._replace(weights=weights)
@@ -148,7 +150,9 @@ def _optimizer(config: LeakageConfig) -> tff.learning.optimizers.Optimizer:
   )
 
 
-def _distribute(config: LeakageConfig, dataset) -> tuple[list[Images], Images | None]:
+def _distribute(
+  config: LeakageConfig, dataset: datasets.Dataset
+) -> tuple[list[Images], Images | None]:
   """Each client's images, all clients equally large, and the server's.
 
   The server's depend on the seed alone, so that what it learned of them serves other federations.
@@ -178,9 +182,12 @@ def _distribute(config: LeakageConfig, dataset) -> tuple[list[Images], Images | 
   return [dataset.train.take(rest[indices]) for indices in owned], auxiliary
 
 
-def _check_labels(config: LeakageConfig, dataset, data, auxiliary) -> None:
+def _check_labels(
+  config: LeakageConfig, dataset: datasets.Dataset, data: list[Images], auxiliary: Images | None
+) -> None:
   """Checks that guesses, and the server, have images of the classes that they need."""
-  held = np.unique(np.concatenate([data[i].labels for i in range(config.victims)] or [[]]))
+  of_victims = [data[i].labels for i in range(config.victims)] or [np.array([])]
+  held = np.unique(np.concatenate(of_victims))
   if missing := set(held) - set(dataset.test.labels):
     raise ValueError(f"dataset: no test image of class {missing.pop():g}")
   classes = range(dataset.num_classes)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from experiments import data, program, sweep
@@ -147,7 +148,7 @@ def plan(config: LeakageTableConfig) -> list[Run]:
   return runs
 
 
-def _cells(config: LeakageTableConfig, attack: str):
+def _cells(config: LeakageTableConfig, attack: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
   """For each cell of a row its setting, partition and options."""
   facts = ATTACKS[attack]
   own: dict[str, Any] = {"model": facts.model} | ({"images": 1} if facts.one_image else {})
@@ -178,7 +179,9 @@ def _steps_aside(config: LeakageTableConfig, options: dict[str, Any]) -> dict[st
   return {n: v for n, v in options.items() if n != "steps" or config.search == "quick"}
 
 
-def _federation(config, attack, setting, partition) -> dict[str, Any]:
+def _federation(
+  config: LeakageTableConfig, attack: str, setting: str, partition: str
+) -> dict[str, Any]:
   few = setting in ("few_clients", "batch_50", "epochs_5")
   options = {
     "mode": "federated",

@@ -88,7 +88,15 @@ def validate(config: Any) -> None:
       raise ConfigError(f"{field.name}: {value!r} is not allowed; allowed: {allowed}")
 
 
-def _within(value, text, choices, at_least, above, at_most, below) -> bool:
+def _within(
+  value: Any,
+  text: str,
+  choices: Sequence[str] | None,
+  at_least: float | None,
+  above: float | None,
+  at_most: float | None,
+  below: float | None,
+) -> bool:
   del text
   return (
     not (isinstance(value, float) and not math.isfinite(value))

@@ -11,11 +11,15 @@ import random
 import sys
 import time
 import types
+from typing import TYPE_CHECKING
 
 from experiments import program, results_folder
 from experiments.crpa_config import CRPAConfig, check
 from experiments.options import ConfigError, bad_input, option, shared, validate
 from tff_attacks.data import datasets
+
+if TYPE_CHECKING:
+  from tff_attacks.simulation.results import Results
 
 SUMMARY = """\
 Runs the published Keras code of the CRPA study on exactly the images that experiments.crpa would \
@@ -114,7 +118,7 @@ def load_source(config: OriginalConfig) -> str:
   return source
 
 
-def _logger(results) -> types.ModuleType:
+def _logger(results: "Results") -> types.ModuleType:
   """Stands in for mlflow: keeps the metrics of a round, drops everything else."""
   import matplotlib.pyplot as plt
 
@@ -141,7 +145,7 @@ def _logger(results) -> types.ModuleType:
   return logger
 
 
-def _loader(dataset, clients) -> types.ModuleType:
+def _loader(dataset: datasets.Dataset, clients: list[datasets.Images]) -> types.ModuleType:
   """Stands in for the original's data loader."""
   loader = types.ModuleType("dataloader")
   images = {index: client.images.copy() for index, client in enumerate(clients)}

@@ -1,9 +1,13 @@
 """Tables I and II's Average rows: semi-targeted sweeps over several data sets as one."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import program, results_folder
 from experiments.options import ConfigError, option
+
+if TYPE_CHECKING:
+  import pandas as pd
 
 SUMMARY = """\
 Averages sweeps of experiments.semi_targeted_sweep, one for each data set: ATA and MTA of each \
@@ -43,7 +47,7 @@ def run(config: AverageConfig) -> int:
   return 0
 
 
-def _read(folder: str):
+def _read(folder: str) -> "pd.DataFrame":
   summary = results_folder.read_sweep("sweeps", "semi_targeted_sweep", folder)
   summary = summary[(summary["attack"] != "none") & (summary["aggregator"] == "mean")]
   if summary.empty:

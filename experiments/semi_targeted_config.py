@@ -92,6 +92,9 @@ class SemiTargetedConfig(defence_options.DefenceOptions, run_options.RunOptions)
     "the estimate of the norm together.",
     at_least=0,
   )
+  delta: float = option(
+    1e-5, "Of dp and adaptive_dp, at which epsilon is given; below 1 / num_clients.", above=0
+  )
 
 
 def needs_target(attack: str) -> bool:
@@ -134,6 +137,8 @@ def check(config: SemiTargetedConfig) -> None:
   if (config.noise_multiplier > 0) != (config.aggregator in aggregator_names.NOISY):
     names = " and ".join(aggregator_names.NOISY)
     raise ConfigError(f"noise_multiplier: {names} need it, no other aggregator has it")
+  if config.noise_multiplier and config.delta * config.num_clients >= 1:
+    raise ConfigError(f"delta: must be below 1 / {config.num_clients}, one over the clients")
 
 
 CONFIG = SemiTargetedConfig

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from experiments import federated_run, program
+from experiments import client_privacy, federated_run, program
 from experiments import semi_targeted_setup as setup_lib
 from experiments.runtime_options import Runtime
 from experiments.semi_targeted_config import NO_TARGET, SemiTargetedConfig
-from tff_attacks import keras_state
+from tff_attacks import files, keras_state
 from tff_attacks.metrics import classification, semi_targeted
 from tff_attacks.plots import semi_targeted as plots
 from tff_attacks.simulation import checkpoints as checkpoints_lib
@@ -44,8 +44,7 @@ def run(
     start.resumed(federation.initial_client(config.seed, index, parameters.get(index)), index)
     for index in range(config.num_clients)
   ]
-  # Shuffles and cohorts go on from where convergence ends at the latest.
-  first = max(config.converge_rounds, start.rounds)
+  first = _first_round(config, start)
   # A seed of its own, so that the noise does not repeat that of convergence. The state of the
   # aggregator (an adaptive norm, a centre) starts anew with the attack.
   server = federation.initial_server(start.weights, config.seed + 2**32)
@@ -61,6 +60,11 @@ def run(
     results,
     lambda round_number: setup.sample(first + round_number),
   )
+
+
+def _first_round(config: SemiTargetedConfig, start: setup_lib.Converged) -> int:
+  """Of the attack: shuffles and cohorts go on from where convergence ends at the latest."""
+  return max(config.converge_rounds, start.rounds)
 
 
 def has_converged(losses: Sequence[float], patience: int) -> bool:
@@ -133,6 +137,8 @@ class Observer:
     self._malicious = set(setup.adversaries)
     self._targets = {source: int(setup.parameters.targets[source]) for source in config.sources}
     self._start = start
+    self._first = _first_round(config, start)
+    self._privacy = client_privacy.of(config, setup.sample, start.rounds, self._first)
     self._before = setup.compiled.evaluate(start.weights).confusion
     self._save_features(start.weights)
 
@@ -172,6 +178,7 @@ class Observer:
       "malicious_clients": int(malicious.sum()),
       "honest_norm": _mean(norms[~malicious]),
       "malicious_norm": _mean(norms[malicious]),
+      **self._privacy.epsilon(int(server.round) - self._first),
       **federated_run.rejected(outcome, malicious),
     }
 
@@ -215,6 +222,9 @@ class Observer:
     best = best_round(metrics)
     its_targets = {source: int(best[f"target_{source}"]) for source in config.sources}
     plots.draw_all(folder, config.sources)
+    if statement := self._privacy.statement(config.rounds):
+      files.write_text(folder / "privacy.txt", statement)
+      print(statement)
     return {
       **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
       "best_ata": best["ata"],

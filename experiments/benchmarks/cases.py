@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,9 @@ import tensorflow_federated as tff
 
 from tff_attacks.data.datasets import Images
 from tff_attacks.runtime import in_process, worker
+
+if TYPE_CHECKING:
+  from experiments.benchmarks.runtime import RuntimeConfig
 
 _BATCH = 50
 _PIXELS = 28 * 28
@@ -82,11 +85,11 @@ def work(case: Case, context: Any, place: Callable[[Any], Any]) -> Callable[[], 
   return call
 
 
-def cases(config) -> dict[str, Callable[[], Case]]:
+def cases(config: "RuntimeConfig") -> dict[str, Callable[[], Case]]:
   """All cases by name, each a function, since together they take much memory.
 
   Args:
-    config: A `runtime.RuntimeConfig`.
+    config: How many clients they have, and how large they are.
   """
   built: dict[str, Callable[[], Case]] = {
     "state": functools.partial(_state, config.clients, round(config.state_mb * 1e6 / 4)),
@@ -162,7 +165,9 @@ def _datasets(num_clients: int, count: int, seed: int) -> Case:
   return _training(epoch, tff.SequenceType(element_type), data)
 
 
-def _training(epoch, data_type: tff.Type, data: list) -> Case:
+def _training(
+  epoch: Callable[[tf.Tensor, Any], tf.Tensor], data_type: tff.Type, data: list
+) -> Case:
   """`<float32[784,10]@SERVER, {data}@CLIENTS> -> float32[784,10]@SERVER`."""
   weights_type = tff.TensorType(np.float32, [_PIXELS, _CLASSES])
 

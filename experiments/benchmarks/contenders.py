@@ -31,7 +31,10 @@ PARTS = ("local_training", "gan", "evaluation")
 ROUNDS = ("in_process", "worker", "bare", "keras_fit", "original")
 ORDER = (*ROUNDS, *PARTS, "parts_sum", "matmul")
 
-Work = Callable[[], None]
+Work = Callable[[], object]
+
+_Evaluate = Callable[[keras_state.ModelWeights], np.float32]
+_Gan = Callable[[process.ServerState, attack_lib.State], tuple[attack_lib.State, Images]]
 
 _MATMUL_SIZE = 2048
 _MATMULS = 8
@@ -83,7 +86,7 @@ def build(
   start = Start(place(server), place(clients), place(setup.data), setup.split.adversary)
   evaluate = _evaluate(setup)
   gan = _gan(setup, start)
-  works = {
+  works: dict[str, Work] = {
     name: Federated(context, setup, evaluate, arrays if name == "worker" else start)
     for name, context in contexts.items()
   }
@@ -118,7 +121,13 @@ class Federated:
     clients: The clients' states.
   """
 
-  def __init__(self, context, setup: crpa_setup.Setup, evaluate, start: Start):
+  def __init__(
+    self,
+    context: tff.framework.SyncContext,
+    setup: crpa_setup.Setup,
+    evaluate: _Evaluate,
+    start: Start,
+  ):
     self._context = context
     self._process = setup.compiled.federation.process
     self._evaluate = evaluate
@@ -141,7 +150,7 @@ class Bare:
     clients: The clients' states.
   """
 
-  def __init__(self, setup: crpa_setup.Setup, evaluate, start: Start):
+  def __init__(self, setup: crpa_setup.Setup, evaluate: _Evaluate, start: Start):
     training, attack = setup.compiled.training, setup.compiled.attack
     model = keras_state.build(setup.compiled.model_fn)
     workspace = attack.build(model)
@@ -180,7 +189,7 @@ class KerasFit:
   Keras has no GAN of the adversary, so that takes the same function as `gan` alone.
   """
 
-  def __init__(self, config: CRPAConfig, setup: crpa_setup.Setup, gan, start: Start):
+  def __init__(self, config: CRPAConfig, setup: crpa_setup.Setup, gan: _Gan, start: Start):
     self._batch_size = config.batch_size
     self._gan = gan
     self._start = start
@@ -262,13 +271,13 @@ def gflop(config: CRPAConfig, setup: crpa_setup.Setup, names: Sequence[str]) -> 
   return pd.Series(counts)[names] / 1e9
 
 
-def _evaluate(setup: crpa_setup.Setup):
+def _evaluate(setup: crpa_setup.Setup) -> _Evaluate:
   """Returns (weights) -> test accuracy, as the next round's context needs it."""
   evaluate = setup.compiled.evaluate
   return lambda weights: np.float32(classification.accuracy(evaluate(weights).confusion))
 
 
-def _gan(setup: crpa_setup.Setup, start: Start):
+def _gan(setup: crpa_setup.Setup, start: Start) -> _Gan:
   """Returns (server, attack's state in its slot) -> (new state, poisoned data)."""
   attack = setup.compiled.attack
   workspace = attack.build(keras_state.build(setup.compiled.model_fn))
@@ -286,7 +295,7 @@ def _gan(setup: crpa_setup.Setup, start: Start):
   return lambda server, slot: poison_data(slot, _context(server), own)
 
 
-def _local_training(setup: crpa_setup.Setup, gan, start: Start) -> Work:
+def _local_training(setup: crpa_setup.Setup, gan: _Gan, start: Start) -> Work:
   """The clients' training alone, the adversary's on data that is poisoned already."""
   model = keras_state.build(setup.compiled.model_fn)
   weights, seed = start.server.weights, tf.constant([0, 1])

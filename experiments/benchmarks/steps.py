@@ -64,8 +64,8 @@ def peak_memory(name: str, batch_size: int, num_microbatches: int, seed: int) ->
     return pool.apply(_peak_memory, (name, batch_size, num_microbatches, seed))
 
 
-def _peak_memory(*arguments) -> float:
-  step = build(*arguments)
+def _peak_memory(name: str, batch_size: int, num_microbatches: int, seed: int) -> float:
+  step = build(name, batch_size, num_microbatches, seed)
   before = psutil.Process().memory_info().rss / 2**20
   for _ in range(2):
     step()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import dp_accounting
 import numpy as np
 import pandas as pd
 import pytest
@@ -153,6 +154,35 @@ def test_robust_rules_say_whom_they_rejected(finished, tmp_path):
   assert (metrics["rejected_honest"] == 0).all()
   assert metrics["malicious_norm"].max() > 1000 * metrics["honest_norm"].max()
   assert metrics["test_accuracy"].min() > 0.3
+
+
+def test_epsilon_is_that_of_whoever_took_part_most_often(tmp_path):
+  """Before and under the attack; nobody is protected by chance."""
+  noise = ["aggregator=dp", "norm_bound=1", "noise_multiplier=0.5", "delta=0.01"]
+  result = run(*SHORT, *noise, "rounds=3", "converge_rounds=2", f"output_dir={tmp_path}")
+  assert result.returncode == 0, result.stderr
+  sample = semi_targeted_setup.prepare(config(seed=0)).sample
+  under = [json.loads(row) for row in pd.read_csv(tmp_path / "clients.csv")["client"]]
+  metrics = pd.read_csv(tmp_path / "metrics.csv")
+  for done, found in enumerate(metrics["epsilon"], start=1):
+    rounds = [sample(0), sample(1), *under[:done]]
+    most = int(np.bincount(np.concatenate(rounds)).max())
+    accountant = dp_accounting.rdp.RdpAccountant()
+    accountant.compose(dp_accounting.GaussianDpEvent(0.5), most)
+    assert found == pytest.approx(accountant.get_epsilon(0.01))
+  text = " ".join((tmp_path / "privacy.txt").read_text().split())
+  assert f"No one of the 6 clients takes part in more than {most} of the 5 rounds." in text
+  assert text in " ".join(result.stdout.split())
+
+
+def test_noise_after_a_start_elsewhere_proves_nothing(finished, tmp_path):
+  result = run(
+    *SHORT, "aggregator=dp", "norm_bound=1", "noise_multiplier=0.5", "rounds=1",
+    f"start_from={finished[0]}", f"output_dir={tmp_path}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  assert "epsilon" not in pd.read_csv(tmp_path / "metrics.csv")
+  assert (tmp_path / "privacy.txt").read_text().startswith("No guarantee of differential privacy:")
 
 
 def stop(start, table, how):

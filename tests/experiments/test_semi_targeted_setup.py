@@ -129,6 +129,10 @@ def test_a_client_gets_its_own_optimizer_back(kept, tmp_path):
     ({"byzantine": 5}, "byzantine: only 4 clients take part in a round"),
     ({"boost": 2.0}, "boost: only with attack=model_replacement"),
     ({"aggregator": "dp"}, "norm_bound: aggregator=dp needs one"),
+    (
+      {"aggregator": "dp", "norm_bound": 1.0, "noise_multiplier": 1.0, "delta": 0.2},
+      "delta: must be below 1 / ",
+    ),
     ({"attacking_frequency": 1e-9}, "attacking_frequency: 1e-09 of 6 clients is no whole number"),
     (
       {"noise_multiplier": 1.0},

@@ -154,18 +154,32 @@ def record_statement(
   )
 
 
-def client_statement(mechanism: Mechanism, rounds: int, delta: float) -> str:
-  """What noise on the mean of clipped updates guarantees after so many rounds, in words."""
+def client_statement(mechanism: Mechanism, rounds: int, delta: float, of: int | None = None) -> str:
+  """What noise on the mean of clipped updates guarantees, in words.
+
+  Args:
+    mechanism: Of the server.
+    rounds: In how many rounds the client takes part that does so most often.
+    delta: Of (epsilon, delta)-differential privacy.
+    of: How many rounds there are; None is as many.
+  """
   value = epsilon(mechanism, rounds, delta)
+  if of is None or rounds == of:
+    taken = f"All {mechanism.records} clients take part in each of the {rounds} rounds, so"
+  else:
+    taken = (
+      f"No one of the {mechanism.records} clients takes part in more than {rounds} of the {of} "
+      "rounds. Who does follows from the seed, which is public, so"
+    )
   return _paragraphs(
     "Protected: all that one client contributes, against whoever sees the global models: the "
     "other clients and the adversary among them. Not protected: anything from the server, which "
-    "sees each update before the noise; what stands in partition.json; the training losses and the "
-    "norm of the updates and how many were not finite in metrics.csv, summary.json and events; the "
-    "checkpoints; the scores of the reconstructions, which compare with the clients' images.",
-    f"All {mechanism.records} clients take part in each of the {rounds} rounds, so sampling "
-    "protects nobody. Client-level DP (a client left out, the divisor staying) at delta = "
-    f"{delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
+    "sees each update before the noise; what stands in partition.json and clients.csv; in "
+    "metrics.csv, summary.json and events the training losses, the norms of the updates and how "
+    "many were not finite; the checkpoints; the scores of the reconstructions, which compare with "
+    "the clients' images.",
+    f"{taken} sampling protects nobody. Client-level DP (a client left out, the divisor staying) "
+    f"at delta = {delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
     verdict(value, "client") + _by_delta(delta, mechanism.records, "client"),
     _SIMULATED,
   )

@@ -100,7 +100,9 @@ class _SeededQuery(dp_query.SumAggregationDPQuery):
     return self._query.derive_metrics(global_state.query)
 
 
-def _seeded(factory: tff.aggregators.DifferentiallyPrivateFactory):
+def _seeded(
+  factory: tff.aggregators.DifferentiallyPrivateFactory,
+) -> tff.aggregators.DifferentiallyPrivateFactory:
   return tff.aggregators.DifferentiallyPrivateFactory(_SeededQuery(factory._query))
 
 

@@ -3,7 +3,7 @@
 A registry function in the form of `tensorflow_privacy.privacy.fast_gradient_clipping`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +15,7 @@ def conv2d_layer_computation(
   input_kwargs: Mapping[str, Any],
   tape: tf.GradientTape,
   num_microbatches: tf.Tensor | None = None,
-):
+) -> tuple[tf.Tensor, tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
   """Registry function for `tf.keras.layers.Conv2D`.
 
   A convolution is a matrix product of each patch of the image with the kernel. With the

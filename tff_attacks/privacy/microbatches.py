@@ -20,7 +20,7 @@ def gradient(
   l2_norm_clip: float,
   noise_multiplier: float,
   microbatch_size: int,
-):
+) -> local_training.GradientFn:
   """The gradients of `DPKerasSGDOptimizer` and `DPKerasAdamOptimizer`.
 
   Args:
@@ -33,7 +33,9 @@ def gradient(
     A `local_training.GradientFn`.
   """
 
-  def compute(model: tf.keras.Model, batch: Images, seed: tf.Tensor):
+  def compute(
+    model: tf.keras.Model, batch: Images, seed: tf.Tensor
+  ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     query = noise.SeededSumQuery(l2_norm_clip, l2_norm_clip * noise_multiplier)
     query.seed = keras_state.fold_in(seed, 1)
     optimizer = dp_optimizer_keras.GenericDPSGDOptimizer(query)

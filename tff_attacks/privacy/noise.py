@@ -1,5 +1,7 @@
 """Gaussian noise that comes from a seed: TF Privacy's own cannot be repeated."""
 
+from typing import Any
+
 import dp_accounting
 import tensorflow as tf
 from tensorflow_privacy.privacy.dp_query import gaussian_query
@@ -7,7 +9,7 @@ from tensorflow_privacy.privacy.dp_query import gaussian_query
 from tff_attacks import keras_state
 
 
-def add_noise(tensors, stddev, seed: tf.Tensor):
+def add_noise(tensors: Any, stddev: float | tf.Tensor, seed: tf.Tensor) -> Any:
   """Adds independent Gaussian noise to every number.
 
   Args:

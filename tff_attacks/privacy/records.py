@@ -7,7 +7,7 @@ makes two forward passes, the first without Dropout: its norms are not those of 
 gradients that it then clips.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from tensorflow_privacy.privacy.fast_gradient_clipping import clip_grads, layer_registry
@@ -71,7 +71,7 @@ def _calls(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
 
 def gradient(
   loss_fn: local_training.PerExampleLossFn, l2_norm_clip: float, noise_multiplier: float
-):
+) -> local_training.GradientFn:
   """Clips the gradient of every record, adds noise to their sum and divides by their number.
 
   It must be finite: no scale bounds what is not.
@@ -82,12 +82,14 @@ def gradient(
     noise_multiplier: Standard deviation of the noise of the sum, over `l2_norm_clip`.
 
   Returns:
-    A `local_training.GradientFn`, for models that pass `check_model`.
+    The gradients, for models that pass `check_model`.
   """
   known = registry()
 
   @tf.autograph.experimental.do_not_convert
-  def compute(model: tf.keras.Model, batch: Images, seed: tf.Tensor):
+  def compute(
+    model: tf.keras.Model, batch: Images, seed: tf.Tensor
+  ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     keras_state.seed_layers(model, keras_state.fold_in(seed, 0))
     with tf.GradientTape(persistent=True) as tape:
       outputs, layers = utils.model_forward_pass(model, batch.images, _recorded(known, tape))
@@ -112,7 +114,9 @@ def gradient(
   return compute
 
 
-def _recorded(known: layer_registry.LayerRegistry, tape: tf.GradientTape):
+def _recorded(
+  known: layer_registry.LayerRegistry, tape: tf.GradientTape
+) -> Callable[..., tuple[tf.Tensor, tuple | None]]:
   """Calls a layer in training mode; trainable ones leave what their norms need."""
 
   def call(layer, args, kwargs):
