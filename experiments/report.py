@@ -85,7 +85,8 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     title=_text(folder / results_folder.EXPERIMENT).replace("_", " ") or "results",
     folder=folder.name,
     in_words=summary.get(_IN_WORDS),
-    texts=[_html(_text(path)) for path in sorted(folder.glob("*.md"))],
+    # What was written about a folder is not what came out of it.
+    texts=[_html(_text(p)) for p in sorted(folder.glob("*.md")) if p.name != "README.md"],
     statements=[_text(path) for path in sorted(folder.glob("privacy.txt"))],
     pictures=[one for one in pictures if not _ROUND.fullmatch(one.name)],
     rounds=[one for one in pictures if _ROUND.fullmatch(one.name)],

@@ -13,6 +13,7 @@ from experiments import semi_targeted_setup as setup_lib
 from experiments.runtime_options import Runtime
 from experiments.semi_targeted_config import NO_TARGET, SemiTargetedConfig
 from tff_attacks import files, keras_state
+from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.metrics import classification, semi_targeted
 from tff_attacks.plots import semi_targeted as plots
 from tff_attacks.simulation import checkpoints as checkpoints_lib
@@ -130,7 +131,13 @@ def _converge(
 class Observer:
   """Measures each round and writes what it leaves behind."""
 
-  def __init__(self, config, setup: setup_lib.Setup, results, start: setup_lib.Converged):
+  def __init__(
+    self,
+    config: SemiTargetedConfig,
+    setup: setup_lib.Setup,
+    results: results_lib.Results,
+    start: setup_lib.Converged,
+  ):
     self._config = config
     self._setup = setup
     self._results = results
@@ -148,7 +155,9 @@ class Observer:
       row = self._results.read("metrics").iloc[completed_rounds - 1]
       self._targets = {source: int(row[f"target_{source}"]) for source in self._targets}
 
-  def evaluate(self, server, clients, outcome) -> dict[str, float]:
+  def evaluate(
+    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
+  ) -> dict[str, float]:
     """Measures the global model, and what the server took from whom."""
     loss, confusion = self._setup.compiled.evaluate(server.weights)
     self._confusion = confusion
@@ -182,7 +191,13 @@ class Observer:
       **federated_run.rejected(outcome, malicious),
     }
 
-  def on_round(self, round_number, server, clients, metrics) -> None:
+  def on_round(
+    self,
+    round_number: int,
+    server: ServerState,
+    clients: Sequence[ClientState],
+    metrics: dict[str, Any],
+  ) -> None:
     """Writes the round's metrics, and a list a column of those who took part."""
     del server, clients
     as_text = {name: json.dumps(values) for name, values in self._clients.items()}
@@ -195,7 +210,7 @@ class Observer:
     targets = getattr(state, "targets", None)
     return self._targets[source] if targets is None else int(np.asarray(targets)[0, source])
 
-  def _save_features(self, weights) -> None:
+  def _save_features(self, weights: keras_state.ModelWeights) -> None:
     """Outputs of the last hidden layer on test images, when the attack begins."""
     model = self._setup.compiled.model_fn()
     keras_state.assign(model, weights)

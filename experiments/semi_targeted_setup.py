@@ -222,7 +222,9 @@ def _compile(shapes: _Shapes) -> Compiled:
   return Compiled(dataset, model_fn, federation, evaluate)
 
 
-def _attack(shapes: _Shapes, parameters, from_logits: bool) -> attack_lib.ClientAttack:
+def _attack(
+  shapes: _Shapes, parameters: label_flipping.Parameters, from_logits: bool
+) -> attack_lib.ClientAttack:
   flipping = functools.partial(label_flipping.label_flipping, parameters)
   boost = scaling.model_replacement(shapes.boost or shapes.clients_per_round)
   ada = functools.partial(distance_aware.distance_aware, parameters, from_logits=from_logits)
@@ -244,7 +246,7 @@ def _sample(config: SemiTargetedConfig) -> loop.Sample:
   return lambda round_number: [int(i) for i in draw(round_number, config.clients_per_round)]
 
 
-def _converged(config: SemiTargetedConfig, model_fn) -> Converged | None:
+def _converged(config: SemiTargetedConfig, model_fn: keras_state.ModelFn) -> Converged | None:
   """Where another run converged, if this one starts there and has not begun.
 
   Raises:

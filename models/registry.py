@@ -125,7 +125,9 @@ def global_model(
   return GlobalModel(model_fn, model, check_global_model(model, image_shape, num_classes, option))
 
 
-def find(kind: str, name: str, known: dict[str, Callable[..., tf.keras.Model]]):
+def find(
+  kind: str, name: str, known: dict[str, Callable[..., tf.keras.Model]]
+) -> Callable[..., tf.keras.Model]:
   """Returns the function that builds a model.
 
   Args:

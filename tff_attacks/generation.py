@@ -35,7 +35,7 @@ def mean_total_variation(images: tf.Tensor) -> tf.Tensor:
   return tf.reduce_sum(tf.image.total_variation(images)) / pixels
 
 
-def generate(generator: tf.keras.Model, weights: ModelWeights, noise) -> np.ndarray:
+def generate(generator: tf.keras.Model, weights: ModelWeights, noise: tf.Tensor) -> np.ndarray:
   """The images that an adversary's generator makes of noise.
 
   Args:

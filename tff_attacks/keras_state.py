@@ -5,9 +5,10 @@ own randomness. These helpers bridge the two: the weights are values that are
 assigned on entry and read on exit, and Dropout draws from a seed that is passed in.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 from keras.src import backend
@@ -120,7 +121,7 @@ def assign(model: tf.keras.Model, weights: ModelWeights) -> None:
   assign_all(model.non_trainable_variables, weights.non_trainable)
 
 
-def assign_all(variables, values) -> None:
+def assign_all(variables: Sequence[tf.Variable], values: Sequence[np.ndarray | tf.Tensor]) -> None:
   """Sets each variable to its value."""
   for variable, value in zip(variables, values, strict=True):
     variable.assign(value)
@@ -148,7 +149,12 @@ def specs(weights: list) -> list[tf.TensorSpec]:
   return [tf.TensorSpec(w.shape, w.dtype) for w in weights]
 
 
-def apply_gradients(optimizer: tff.learning.optimizers.Optimizer, state, variables, gradients):
+def apply_gradients(
+  optimizer: tff.learning.optimizers.Optimizer,
+  state: Any,
+  variables: Sequence[tf.Variable],
+  gradients: Sequence[tf.Tensor],
+) -> Any:
   """Takes one step of a functional optimizer and returns its new state."""
   weights = [v.read_value() for v in variables]
   state, weights = optimizer.next(state, weights, gradients)
@@ -156,7 +162,7 @@ def apply_gradients(optimizer: tff.learning.optimizers.Optimizer, state, variabl
   return state
 
 
-def fold_in(seed: tf.Tensor, data) -> tf.Tensor:
+def fold_in(seed: tf.Tensor, data: int | tf.Tensor) -> tf.Tensor:
   """Derives a new int32 `[2]` seed from a seed and an integer."""
   return tf.random.experimental.stateless_fold_in(seed, tf.cast(data, tf.int32))
 

@@ -89,7 +89,7 @@ def cases(config: "RuntimeConfig") -> dict[str, Callable[[], Case]]:
   """All cases by name, each a function, since together they take much memory.
 
   Args:
-    config: How many clients they have, and how large they are.
+    config: Of the benchmark.
   """
   built: dict[str, Callable[[], Case]] = {
     "state": functools.partial(_state, config.clients, round(config.state_mb * 1e6 / 4)),

@@ -59,6 +59,7 @@ def folder(tmp_path):
   )
   (path / "failures.csv").write_text("run,reason\n")
   table = f"| a | b |\n|---|---|\n| 1 > 0 | {HOSTILE} |\n"
+  (path / "README.md").write_text("What was read out of it.")
   (path / "report.md").write_text(f"# Found `x < y`\n\n{HOSTILE}\n\n{FOREIGN}\n\n{table}")
   return path
 
@@ -71,6 +72,7 @@ def test_everything_in_the_files_is_shown(folder):
   ):  # fmt: skip
     assert any(text in words for words in page.words), text
   assert "failures.csv" not in page.words
+  assert "What was read out of it." not in page.words
 
 
 def test_pictures_are_embedded_and_those_of_rounds_come_last(folder):

@@ -41,6 +41,12 @@ class Context(NamedTuple):
   accuracy: tf.Tensor
 
 
+PoisonUpdate = Callable[
+  [Workspace, State, Context, Images, Train, ModelWeights, tf.Tensor], tuple[State, ModelWeights]
+]
+"""What is sent, see `ClientAttack`."""
+
+
 class ClientAttack(NamedTuple):
   """A client-side attack.
 
@@ -66,10 +72,7 @@ class ClientAttack(NamedTuple):
   build: Callable[[tf.keras.Model], Workspace]
   initialize: Callable[[Parameters, int], State]
   poison_data: Callable[[Workspace, State, Context, Images, tf.Tensor], tuple[State, Images]]
-  poison_update: Callable[
-    [Workspace, State, Context, Images, Train, ModelWeights, tf.Tensor],
-    tuple[State, ModelWeights],
-  ]
+  poison_update: PoisonUpdate
   training: LocalTraining | None = None
 
 

@@ -16,6 +16,7 @@ from tff_attacks import generation, keras_state
 from tff_attacks.attacks import attack
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
+from tff_attacks.learning.local_training import LossFn
 
 
 class Parameters(NamedTuple):
@@ -85,7 +86,7 @@ def crpa(
   noise_size: int,
   num_classes: int,
   generator_optimizer: tff.learning.optimizers.Optimizer,
-  loss_fn,
+  loss_fn: LossFn,
   batch_size: int,
 ) -> attack.ClientAttack:
   """Builds the attack.

@@ -6,6 +6,7 @@ victim reveals more. Source: Information Stealing in Federated Learning Systems 
 Generative Adversarial Networks, 2021, III.C.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from tff_attacks import generation, keras_state
 from tff_attacks.attacks import attack
 from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
+from tff_attacks.learning.local_training import LossFn
 
 NOT_STARTED = -1
 
@@ -70,13 +72,17 @@ class Workspace(NamedTuple):
   discriminator: tf.keras.Model
 
 
+DrawNoise = Callable[[int | tf.Tensor, tf.Tensor], tf.Tensor]
+"""(number, seed) -> noise, one row after another from the seed."""
+
+
 def information_stealing(
   parameters: Parameters,
   generator_fn: keras_state.ModelFn,
-  draw_noise,
+  draw_noise: DrawNoise,
   num_classes: int,
   generator_optimizer: tff.learning.optimizers.Optimizer,
-  loss_fn,
+  loss_fn: LossFn,
   batch_size: int,
 ) -> attack.ClientAttack:
   """Builds the attack.
@@ -84,7 +90,7 @@ def information_stealing(
   Args:
     parameters: Default parameters.
     generator_fn: Returns the Keras generator, noise -> images.
-    draw_noise: (number, seed) -> noise, one row after another from the seed.
+    draw_noise: Draws the generator's input.
     num_classes: C, also the label of generated images.
     generator_optimizer: Its learning rate is replaced by that of the parameters.
     loss_fn: (labels, output of the global model) -> mean cross-entropy.
@@ -160,11 +166,11 @@ def information_stealing(
   return attack.ClientAttack(parameters, build, initialize, poison_data, attack.keep_update)
 
 
-def uniform_noise(size: int):
+def uniform_noise(size: int) -> DrawNoise:
   """Draws noise from [-1, 1]."""
   return lambda number, seed: tf.random.stateless_uniform([number, size], seed, -1.0, 1.0)
 
 
-def normal_noise(size: int):
+def normal_noise(size: int) -> DrawNoise:
   """Draws noise from the standard normal distribution."""
   return lambda number, seed: tf.random.stateless_normal([number, size], seed)

@@ -75,9 +75,9 @@ def given_targets(workspace, state, context, data):
 
 def label_flipping(
   parameters: Parameters,
-  build=lambda model: None,
+  build: Callable[[tf.keras.Model], attack.Workspace] = lambda model: None,
   choose_targets: ChooseTargets = given_targets,
-  poison_update=attack.keep_update,
+  poison_update: attack.PoisonUpdate = attack.keep_update,
 ) -> attack.ClientAttack:
   """Builds the attack.
 

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tff_attacks.attacks import attack
+
 
 def train_and_scale(workspace, state, context, data, train, update, seed):
   """Scales the update to the norm of an honest one, which it trains to know.
@@ -18,7 +20,7 @@ def train_and_scale(workspace, state, context, data, train, update, seed):
   return state, scale(update, gamma)
 
 
-def model_replacement(factor: float):
+def model_replacement(factor: float) -> attack.PoisonUpdate:
   """Multiplies the update, so that it outweighs the others in a mean of `factor` clients.
 
   Source: https://arxiv.org/abs/1807.00459, Eq. 3.

@@ -90,7 +90,7 @@ def dlf(
   return reconstruct
 
 
-def _layer_weights(model) -> list[float]:
+def _layer_weights(model: tf.keras.Model) -> list[float]:
   """For each trainable weight e^-l, l the position of its layer."""
   layers = [layer for layer in model._flatten_layers(include_self=False) if layer.trainable_weights]
   position = {id(v): i for i, layer in enumerate(layers) for v in layer.trainable_weights}

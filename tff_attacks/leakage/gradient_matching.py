@@ -199,7 +199,9 @@ def mean_cosine_distance(
   return 1 - tf.reduce_sum(cosines) / tf.reduce_sum(counted)
 
 
-def _products(gradients, target, weights) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _products(
+  gradients: list[Any], target: list[Any], weights: Any | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """By tensor, weighted: the inner product of both, and of each with itself."""
   pairs = [(gradients, target), (gradients, gradients), (target, target)]
   found = [tf.stack([tf.reduce_sum(g * t) for g, t in zip(*pair, strict=True)]) for pair in pairs]
@@ -213,7 +215,7 @@ def _weights(target: list[np.ndarray], count: int) -> np.ndarray:
   return (norms >= least).astype(np.float32)
 
 
-def _in_range(images) -> np.ndarray:
+def _in_range(images: np.ndarray) -> np.ndarray:
   return np.clip(images, -1, 1).astype(np.float32)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_attacks import keras_state
+from tff_attacks.data.datasets import Images
 from tff_attacks.keras_state import ModelWeights
 from tff_attacks.leakage import leakage
 from tff_attacks.leakage.leakage import Observation, UnusableError
@@ -231,40 +232,44 @@ def guess_label_accuracy(count: int, labels: np.ndarray, num_classes: int) -> fl
   return float(right.sum() / count)
 
 
-def _head(model, observation) -> _Head:
+def _head(model: tf.keras.Model, observation: Observation) -> _Head:
   keras_state.last_layer(model)
   return _Head(*leakage.mean_gradient(observation)[-2:])
 
 
-def _client_weights(observation) -> ModelWeights:
+def _client_weights(observation: Observation) -> ModelWeights:
   return tf.nest.map_structure(np.add, observation.weights, observation.update)
 
 
-def _shares(observation) -> np.ndarray:
+def _shares(observation: Observation) -> np.ndarray:
   """How far the client's weights had come when it took each step, from 0 to 1."""
   steps = leakage.num_steps(observation)
   return np.arange(steps) / steps
 
 
-def _dummy_means(model, weights, seed) -> tuple[np.ndarray, np.ndarray]:
+def _dummy_means(
+  model: tf.keras.Model, weights: ModelWeights, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Mean outputs `[C]` and mean sum of features over images of noise."""
   noise = tf.random.stateless_normal([_DUMMIES, *model.input_shape[1:]], [seed, 0])
   features, logits = _forward(model, weights, noise)
   return tf.nn.softmax(logits).numpy().mean(axis=0), features.sum(axis=1).mean()
 
 
-def _eq_7(outputs, features, sums, count) -> np.ndarray:
+def _eq_7(outputs: np.ndarray, features: np.ndarray, sums: np.ndarray, count: int) -> np.ndarray:
   return count * (outputs - sums / features)
 
 
-def _expected_outputs(model, weights, observation, seed) -> np.ndarray:
+def _expected_outputs(
+  model: tf.keras.Model, weights: ModelWeights, observation: Observation, seed: int
+) -> np.ndarray:
   """Row c: mean outputs of the server's images of class c, their logits taken for Gaussian."""
   classes = range(model.output_shape[-1])
-  labels = observation.auxiliary.labels if observation.auxiliary else ()
+  images, labels = observation.auxiliary or Images(np.array([]), np.array([]))
   for label in classes:
     if label not in labels:
       raise ValueError(f"rlu: the server has no image of class {label} of its own")
-  _, logits = _forward(model, weights, observation.auxiliary.images)
+  _, logits = _forward(model, weights, images)
   rng = np.random.default_rng(seed)
   rows = []
   for label in classes:
@@ -276,7 +281,9 @@ def _expected_outputs(model, weights, observation, seed) -> np.ndarray:
   return np.stack(rows)
 
 
-def _forward(model, weights, images) -> tuple[np.ndarray, np.ndarray]:
+def _forward(
+  model: tf.keras.Model, weights: ModelWeights, images: np.ndarray | tf.Tensor
+) -> tuple[np.ndarray, np.ndarray]:
   """Features of the last hidden layer, and logits."""
   keras_state.assign(model, weights)
   kernel, bias = (np.asarray(part) for part in weights.trainable[-2:])

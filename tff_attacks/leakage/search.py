@@ -50,7 +50,7 @@ def themselves(values: list[np.ndarray]) -> np.ndarray:
 class _Best:
   """The values with the lowest loss, kept when the search is stopped."""
 
-  def __init__(self, values, watch: Watch, show: Show):
+  def __init__(self, values: Sequence[np.ndarray], watch: Watch, show: Show):
     self.values = [np.asarray(value) for value in values]
     self.losses: list[float] = []
     self.lowest = np.inf
@@ -63,7 +63,7 @@ class _Best:
   def __exit__(self, kind, error, trace):
     return kind is Stop
 
-  def see(self, loss: float, values) -> None:
+  def see(self, loss: float, values: Sequence[np.ndarray | tf.Tensor]) -> None:
     self.losses.append(loss)
     if loss < self.lowest:
       self.lowest, self.values = loss, [np.array(value) for value in values]

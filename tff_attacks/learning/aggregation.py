@@ -167,7 +167,7 @@ def _clipped_mean(norm):
   return tff.aggregators.clipping_factory(norm, tff.aggregators.UnweightedMeanFactory())
 
 
-def _median_norm(initial_norm: float):
+def _median_norm(initial_norm: float) -> tff.aggregators.PrivateQuantileEstimationProcess:
   return tff.aggregators.PrivateQuantileEstimationProcess.no_noise(
     initial_norm, target_quantile=0.5, learning_rate=0.2
   )

@@ -83,7 +83,9 @@ def train(
     watch(step, float(loss))
 
 
-def _examples(images, labels, numbers: range, seed: int, augment: bool) -> tf.data.Dataset:
+def _examples(
+  images: np.ndarray, labels: np.ndarray, numbers: range, seed: int, augment: bool
+) -> tf.data.Dataset:
   """The images with these numbers, and their labels."""
   images, labels = tf.constant(images), tf.constant(labels)
 

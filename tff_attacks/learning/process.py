@@ -188,7 +188,9 @@ def build_federation(
   # Shared by all clients that have not taken part yet.
   initial_optimizer = tf.nest.map_structure(np.asarray, local_training.initialize(example_weights))
 
-  def initial_client(seed: int, index: int, parameters=None) -> ClientState:
+  def initial_client(
+    seed: int, index: int, parameters: attack_lib.Parameters | None = None
+  ) -> ClientState:
     client_seed = np.random.SeedSequence([seed, index]).generate_state(2)
     adversary = parameters is not None
     slot = tf.nest.map_structure(lambda s: np.zeros([0, *s.shape], s.dtype.as_numpy_dtype), spec)

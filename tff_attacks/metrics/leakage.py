@@ -176,7 +176,9 @@ def mean_guess(count: int, true: Images, others: Images, any_scale: bool = False
   return _score_matched(np.repeat(mean[np.newaxis], count, axis=0), true, others, any_scale)[1]
 
 
-def _score_matched(found, true, others, any_scale) -> tuple[Matching, Scores]:
+def _score_matched(
+  found: np.ndarray, true: Images, others: Images, any_scale: bool
+) -> tuple[Matching, Scores]:
   candidates = Images(*(np.concatenate(parts) for parts in zip(true, others, strict=True)))
   matching = match(found, true.images, any_scale)
   return matching, score(matching.images, true.take(matching.order), candidates)
@@ -203,11 +205,11 @@ def _identified(found, matched, candidates):
     yield np.array_equal(nearest, image)
 
 
-def _distances(found, true) -> np.ndarray:
+def _distances(found: np.ndarray, true: np.ndarray) -> np.ndarray:
   """Sums of squared differences `[n, m]` of images in [-1, 1]."""
   flat = (np.clip(images, -1, 1).reshape(len(images), -1) for images in (found, true))
   return distance.cdist(*flat, "sqeuclidean")
 
 
-def _unit(images) -> np.ndarray:
+def _unit(images: np.ndarray) -> np.ndarray:
   return ((np.clip(images, -1, 1) + 1) / 2).astype(np.float32)

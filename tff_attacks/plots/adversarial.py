@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -73,14 +74,16 @@ def rates(folder: pathlib.Path, scores: pd.DataFrame) -> None:
   common.save(figure, folder, "rates")
 
 
-def _bars(axis, x, width, rows: pd.DataFrame, name: str) -> None:
+def _bars(axis: plt.Axes, x: np.ndarray, width: float, rows: pd.DataFrame, name: str) -> None:
   hatch, colour, label = _GRADIENTS[rows["gradient"].iloc[0]]
   shares = rows[name]
   axis.bar(x, shares, width, color=colour, hatch=hatch, edgecolor="black", label=label)
   errors = np.abs(np.stack([rows[f"{name}_low"], rows[f"{name}_high"]]) - shares.to_numpy())
   axis.errorbar(x, shares, errors, fmt="none", ecolor="black", capsize=3)
-  noise = {"color": "white", "markeredgecolor": "black", "clip_on": False, "zorder": 3}
-  axis.plot(x, rows[f"{name}_noise"], "D", label="noise", **noise)
+  axis.plot(
+    x, rows[f"{name}_noise"], "D", label="noise", color="white", markeredgecolor="black",
+    clip_on=False, zorder=3,
+  )  # fmt: skip
 
 
 def reconstructions(folder: pathlib.Path, scores: pd.DataFrame, name: str, title: str) -> None:
@@ -122,12 +125,14 @@ def copies(folder: pathlib.Path, scores: pd.DataFrame) -> None:
   common.save(figure, folder, "copies")
 
 
-def _panels(rows: int, columns: int):
+def _panels(rows: int, columns: int) -> tuple[plt.Figure, np.ndarray]:
   """A figure and its axes `[rows, columns]`, for an image with a line below it each."""
   return common.panels(rows, columns, (max(1.25 * columns + 0.6, _TITLE_WIDTH), 1.45 * rows + 0.4))
 
 
-def _show_copies(folder: pathlib.Path, one, image_axis, copy_axes: Sequence) -> None:
+def _show_copies(
+  folder: pathlib.Path, one: Any, image_axis: plt.Axes, copy_axes: Sequence[plt.Axes]
+) -> None:
   """An attempt's image, and as many copies as there are axes: the one with the most last."""
   with np.load(folder / f"found_{one.round}.npz") as arrays:
     found, true, sure = arrays["found"], arrays["true"], arrays["probabilities"]
@@ -138,7 +143,7 @@ def _show_copies(folder: pathlib.Path, one, image_axis, copy_axes: Sequence) -> 
     _show(axis, found[copy], f"{call} ({sure[copy, call]:.2f})", bold=call == one.label)
 
 
-def _show(axis, image: np.ndarray, text: str, bold: bool = False) -> None:
+def _show(axis: plt.Axes, image: np.ndarray, text: str, bold: bool = False) -> None:
   axis.imshow(np.clip((image + 1) / 2, 0, 1), cmap="gray", vmin=0, vmax=1)
   axis.set_xlabel(text, fontsize=8, fontweight="bold" if bold else "normal")
 

@@ -19,7 +19,7 @@ _HATCHES = (
 )  # One fewer than the greys: 30 bars before two look alike.
 
 
-def save(figure, folder: pathlib.Path, name: str) -> None:
+def save(figure: plt.Figure, folder: pathlib.Path, name: str) -> None:
   """Writes a figure to `images/` of a results folder, and closes it."""
   (folder / "images").mkdir(exist_ok=True)
   with files.atomic_write(folder / "images" / f"{name}.png") as path:
@@ -28,7 +28,12 @@ def save(figure, folder: pathlib.Path, name: str) -> None:
 
 
 def grouped_bars(
-  axis, bar: int, bars: int, heights: pd.Series, errors: pd.Series | None = None, label: str = ""
+  axis: plt.Axes,
+  bar: int,
+  bars: int,
+  heights: pd.Series,
+  errors: pd.Series | None = None,
+  label: str = "",
 ) -> np.ndarray:
   """Draws one of the bars that each group has; the groups stand at 0, 1, ...
 
@@ -52,7 +57,7 @@ def grouped_bars(
   return at
 
 
-def panels(rows: int, columns: int, size: tuple[float, float]):
+def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[plt.Figure, np.ndarray]:
   """A figure of so many inches, and its axes `[rows, columns]`, for images."""
   figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
   for axis in axes.flat:
@@ -76,7 +81,7 @@ def reconstructions(folder: pathlib.Path, reconstruct: int) -> None:
   save(figure, folder, "reconstructions")
 
 
-def show(axis, run: pathlib.Path, name: str = "generated") -> None:
+def show(axis: plt.Axes, run: pathlib.Path, name: str = "generated") -> None:
   """Draws four of a run's final reconstructions, or of the `real` images beside them."""
   with np.load(run / "reconstructions.npz") as arrays:
     images = arrays[name][:4]

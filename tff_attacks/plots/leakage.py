@@ -2,6 +2,7 @@
 
 import pathlib
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -102,7 +103,9 @@ def dmgan(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   common.save(figure, folder, "settings")
 
 
-def _panels(rows: list[str], columns: list[str], size: tuple[float, float]):
+def _panels(
+  rows: list[str], columns: list[str], size: tuple[float, float]
+) -> tuple[plt.Figure, np.ndarray]:
   """A figure and its axes `[rows, columns]` for images, with the names of both."""
   figure, axes = common.panels(len(rows), len(columns), size)
   for axis, name in zip(axes[:, 0], rows, strict=True):

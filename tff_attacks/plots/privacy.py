@@ -138,7 +138,9 @@ def frontier(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   save(figure, folder, "frontier")
 
 
-def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, label: str) -> None:
+def _over_epsilon(
+  axis: plt.Axes, attacked: pd.DataFrame, kinds: list[str], name: str, label: str
+) -> None:
   """A value under each noise, and without noise; of AAA also what it is without attack.
 
   Means over the pairs and seeds, and the standard deviation over the seeds.
@@ -176,7 +178,7 @@ def _over_epsilon(axis, attacked: pd.DataFrame, kinds: list[str], name: str, lab
   axis.set_ylim(bottom=0)
 
 
-def _tell(axis, text: str, x: float, y: float) -> None:
+def _tell(axis: plt.Axes, text: str, x: float, y: float) -> None:
   """Says how many diverged: below the mean of the others, or at the top if there is none."""
   if np.isnan(y):
     _tell_at_top(axis, text, x)
@@ -186,14 +188,16 @@ def _tell(axis, text: str, x: float, y: float) -> None:
     )
 
 
-def _tell_at_top(axis, text: str, x: float) -> None:
+def _tell_at_top(axis: plt.Axes, text: str, x: float) -> None:
   axis.annotate(
     text, (x, 0.98), xycoords=("data", "axes fraction"), ha="center", va="top", rotation=90,
     fontsize=7, bbox={"color": "white", "pad": 1},
   )  # fmt: skip
 
 
-def _strips(axes, runs: pd.DataFrame, kinds: list[str], noises, folder: pathlib.Path) -> None:
+def _strips(
+  axes: np.ndarray, runs: pd.DataFrame, kinds: list[str], noises: list[float], folder: pathlib.Path
+) -> None:
   """Reconstructions of one pair, a row for each kind of noise and a column for each size."""
   for axis in axes.flat:
     axis.set(xticks=[], yticks=[])

@@ -52,7 +52,7 @@ def norms(folder: pathlib.Path) -> None:
   common.save(figure, folder, "norms")
 
 
-def client_norms(axes, folder: pathlib.Path) -> None:
+def client_norms(axes: plt.Axes, folder: pathlib.Path) -> None:
   """The norm of every update per round; those that are not finite are not seen."""
   clients = pd.read_csv(folder / "clients.csv")
   columns = ["malicious", "update_norm"]

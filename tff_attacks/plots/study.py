@@ -210,7 +210,9 @@ def distributions(summary: pd.DataFrame, folder: pathlib.Path) -> None:
   save(figure, folder, "distributions")
 
 
-def _class_mixes(axes, attacked, alphas, pairs) -> None:
+def _class_mixes(
+  axes: plt.Axes, attacked: pd.DataFrame, alphas: list[float], pairs: pd.Index
+) -> None:
   """What the adversaries hold: below each bar a column of stacked classes for each seed."""
   seeds = sorted(attacked["seed"].unique())
   width = 0.8 / len(pairs) / len(seeds)

@@ -82,7 +82,7 @@ def gradient(
     noise_multiplier: Standard deviation of the noise of the sum, over `l2_norm_clip`.
 
   Returns:
-    The gradients, for models that pass `check_model`.
+    A `local_training.GradientFn`, for models that pass `check_model`.
   """
   known = registry()
 

@@ -108,7 +108,7 @@ class InProcessContext(tff.framework.SyncContext):
     result = function.call(arg)
     return values.emit(result, type_signature.result, self._convert, num_clients)
 
-  def _bind(self, comp) -> binding.Closure:
+  def _bind(self, comp: tff.framework.ConcreteComputation) -> binding.Closure:
     # By identity: a computation's own hash serialises all of its graphs.
     key = id(comp)
     with self._lock:
@@ -156,7 +156,7 @@ class AsyncInProcessContext(tff.framework.AsyncContext):
 
 
 @contextlib.contextmanager
-def in_process(device: str | None = None, **options) -> Iterator[InProcessContext]:
+def in_process(device: str | None = None, **options: Any) -> Iterator[InProcessContext]:
   """Runs TFF computations in this process for as long as the `with` block lasts.
 
   Args:

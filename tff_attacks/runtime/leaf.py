@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
 from tensorflow.python.framework import op_def_registry
+from tensorflow_federated.proto.v0 import computation_pb2
 from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
@@ -46,11 +47,11 @@ class Leaf:
       loops, state or random draws of its own.
   """
 
-  def __init__(self, proto, device: str | None):
+  def __init__(self, proto: computation_pb2.Computation, device: str | None):
     """Imports a leaf.
 
     Args:
-      proto: A `Computation` proto that holds TensorFlow.
+      proto: It holds TensorFlow.
       device: Name of the device to run on; None leaves the choice to TensorFlow.
     """
     self._device = device
@@ -115,7 +116,9 @@ def _split(flat: Sequence[tf.Tensor], count: int) -> list[list[tf.Tensor]]:
   return [list(flat[i * size : (i + 1) * size]) for i in range(count)]
 
 
-def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor], bool]:
+def _as_body(
+  proto: computation_pb2.Computation,
+) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor], bool]:
   """The leaf as a function that makes its resources anew, and its parameters.
 
   Whether the last of these is the session's token comes third: few leaves use theirs.
@@ -156,7 +159,9 @@ def _as_body(proto) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor], bo
   return body, parameters, takes_token
 
 
-def _compile(body, specs: Sequence[tf.TensorSpec], device: str | None):
+def _compile(
+  body: Callable[..., list[tf.Tensor]], specs: Sequence[tf.TensorSpec], device: str | None
+) -> Callable[..., list[tf.Tensor] | None]:
   """Traces a function of flat tensors."""
   with tf.device(device):
     function = tf.function(
@@ -171,13 +176,13 @@ def _compile(body, specs: Sequence[tf.TensorSpec], device: str | None):
     return function.get_concrete_function()._inference_function
 
 
-def op_types(proto) -> set[str]:
+def op_types(proto: computation_pb2.Computation) -> set[str]:
   """Types of all ops of a leaf, those in its functions included."""
   graph_def = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
   return {node.op for node in _nodes(graph_def)}
 
 
-def _is_small_and_stateless(proto) -> bool:
+def _is_small_and_stateless(proto: computation_pb2.Computation) -> bool:
   graph_def = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
   library = {function.signature.name for function in graph_def.library.function}
   ops = [node.op for node in _nodes(graph_def)]
@@ -186,20 +191,20 @@ def _is_small_and_stateless(proto) -> bool:
   return not any(op_def_registry.get(op).is_stateful for op in set(ops) - library - {_CALL})
 
 
-def _tensors(graph: tf.Graph, binding) -> list[tf.Tensor]:
+def _tensors(graph: tf.Graph, binding: computation_pb2.TensorFlow.Binding) -> list[tf.Tensor]:
   if binding.WhichOneof("binding") is None:
     return []
   names = tensorflow_utils.extract_tensor_names_from_binding(binding)
   return [graph.get_tensor_by_name(name) for name in names]
 
 
-def _nodes(graph_def) -> Iterator:
+def _nodes(graph_def: tf.compat.v1.GraphDef) -> Iterator[tf.compat.v1.NodeDef]:
   yield from graph_def.node
   for function in graph_def.library.function:
     yield from function.node_def
 
 
-def _isolate(graph_def) -> None:
+def _isolate(graph_def: tf.compat.v1.GraphDef) -> None:
   """Renames, in place, whatever another leaf, or another call, could find by its name."""
   suffix = f"_leaf{next(_IMPORTS)}"
   renamed = {f.signature.name: f.signature.name + suffix for f in graph_def.library.function}

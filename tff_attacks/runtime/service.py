@@ -128,7 +128,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorGroupServicer):
     return self._executors[request.executor.id][reference.id]
 
   @contextlib.contextmanager
-  def _reported(self, request, context) -> Iterator[None]:
+  def _reported(self, request: Any, context: grpc.ServicerContext) -> Iterator[None]:
     """Turns an exception into the status that the caller gets."""
     if request.executor.id not in self._executors:
       context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the worker was restarted")

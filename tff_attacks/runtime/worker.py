@@ -93,7 +93,7 @@ def _execution_context(
   )
 
 
-def _wait(process: subprocess.Popen, stub) -> None:
+def _wait(process: subprocess.Popen, stub: tff.framework.RemoteExecutorGrpcStub) -> None:
   deadline = time.monotonic() + _START_SECONDS
   while not stub.is_ready:
     if process.poll() is not None or time.monotonic() > deadline:

@@ -228,5 +228,5 @@ def _shared_elements(arguments: Sequence[Value]) -> list[int]:
   return [i for i, e in enumerate(first) if all(a[i] is e for a in arguments)]
 
 
-def _uses_values_from_outside(block) -> bool:
+def _uses_values_from_outside(block: tff.framework.ComputationBuildingBlock) -> bool:
   return bool(transformation_utils.get_map_of_unbound_references(block)[block])
