@@ -5,12 +5,17 @@ import pathlib
 # TensorFlow looks for GPUs when it is imported.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
+import hypothesis
 import pytest
 
 from tff_attacks.runtime import in_process, worker
 
 # TFF's own default context would start a worker that nobody ends.
 worker.remove_stock_context()
+
+# A failure repeats, as it does in CI by default.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 SHARED_DATA = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
 

@@ -173,8 +173,17 @@ def test_the_generator_learns_the_class():
   assert state.generator_loss < 0.5 * first.generator_loss
 
 
-def test_sgd_and_adam_take_the_parameters_learning_rate():
-  attack = tiny.attack(tff.learning.optimizers.build_adam(0.1), generator_learning_rate=0.25)
+def test_the_generators_optimizer_goes_on_in_the_next_round():
+  attack, data = tiny.attack(tff.learning.optimizers.build_adam(0.1), steps=2), tiny.images(0, 8)
+  first, _ = poison(attack, data)
+  second, _ = poison(attack, data, state=first)
+  assert [int(state.generator_optimizer["step"]) for state in (first, second)] == [2, 4]
+
+
+@pytest.mark.parametrize("name", ["sgdm", "adam"])
+def test_sgd_and_adam_take_the_parameters_learning_rate(name):
+  optimizer = getattr(tff.learning.optimizers, f"build_{name}")(0.1)
+  attack = tiny.attack(optimizer, generator_learning_rate=0.25)
   state = attack.initialize(attack.parameters, 0)
   assert float(state.generator_optimizer["learning_rate"]) == 0.25
 

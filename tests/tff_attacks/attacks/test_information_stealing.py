@@ -47,6 +47,13 @@ def test_once_started_it_goes_on_and_remembers_when():
   assert data.labels.shape[0] == 6
 
 
+def test_the_generators_optimizer_goes_on_in_the_next_round():
+  made = attack(steps=3)
+  first, _ = poison(made, NOTHING, accuracy=0.95)
+  second, _ = poison(made, NOTHING, accuracy=0.95, state=first)
+  assert [int(state.generator_optimizer["step"]) for state in (first, second)] == [3, 6]
+
+
 def test_generated_images_have_the_additional_label():
   _, data = poison(attack(), NOTHING, accuracy=0.95)
   np.testing.assert_array_equal(data.labels, np.full(6, tiny.NUM_CLASSES))

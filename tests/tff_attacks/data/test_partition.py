@@ -23,8 +23,15 @@ def test_shards_are_those_of_the_original_code():
     assert row.sum() == 5000
 
 
-def test_iid():
-  assert (partition.iid(10, 10, 5000) == 500).all()
+def test_shards_of_clients_that_are_half_as_many_as_classes():
+  table = partition.shards(5, 10, 6)
+  np.testing.assert_array_equal(table, np.kron(np.eye(5, dtype=int), [[6, 6]]))
+
+
+@pytest.mark.parametrize(("num_clients", "each"), [(10, 500), (5, 1000)])
+def test_iid(num_clients, each):
+  table = partition.iid(num_clients, 10, 5000)
+  np.testing.assert_array_equal(table, np.full([num_clients, 10], each))
 
 
 @settings(deadline=None)
@@ -132,6 +139,12 @@ def test_assign_gives_each_image_at_most_once_and_matches_the_table(seed, alpha)
   assert np.unique(everyone).size == everyone.size
   for row, indices in zip(table, owned, strict=True):
     np.testing.assert_array_equal(np.bincount(labels[indices], minlength=5), row)
+
+
+def test_a_clients_images_are_in_no_order_of_classes():
+  labels = np.repeat(np.arange(4), 50)
+  for indices in partition.assign(labels, partition.iid(2, 4, 50), np.random.default_rng(0)):
+    assert (np.diff(labels[indices]) < 0).any()
 
 
 def test_assign_refuses_more_images_than_there_are():

@@ -43,6 +43,20 @@ def test_it_learns():
   assert np.mean(calls == digits.test.labels) > 0.9
 
 
+def test_the_learning_rate_is_warmed_up_and_brought_to_zero_along_a_cosine():
+  """Without a gradient, a step of AdamW takes 1% of the learning rate off the weights."""
+  network = model()
+  kernel = network.trainable_variables[-2]
+  norms = [np.linalg.norm(kernel)]
+  central_training.train(
+    network, lambda labels, outputs: 0.0 * tf.reduce_sum(outputs), *data(), steps=20, seed=0,
+    batch_size=4, learning_rate=0.8, watch=lambda *_: norms.append(np.linalg.norm(kernel)),
+  )  # fmt: skip
+  found = (1 - np.divide(norms[1:], norms[:-1])) / 0.01
+  cosine = 0.5 * (1 + np.cos(np.pi * np.arange(18) / 18))
+  np.testing.assert_allclose(found, [0, 0.4, *(0.8 * cosine)], atol=1e-4)
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, augment):
   def train(network, folder, watch=lambda step, loss: None):

@@ -74,6 +74,26 @@ def test_epochs_and_shuffling_follow_the_seed():
   assert first.optimizer["step"] == 6
 
 
+def test_each_epoch_has_an_order_of_its_own_and_counts_for_the_loss():
+  epochs = []
+
+  def gradient(model, batch, seed):
+    def note(labels):
+      epochs.append(labels.numpy().tolist())
+      return float(len(epochs))
+
+    loss = tf.ensure_shape(tf.py_function(note, [batch.labels], tf.float32), [])
+    return loss, [tf.zeros_like(variable) for variable in model.trainable_variables]
+
+  sgd = tff.learning.optimizers.build_sgdm(0.1)
+  training = local_training.local_training(sgd, gradient, batch_size=8, epochs=2)
+  output = run(training, tiny.images(0, 8)._replace(labels=np.arange(8)))
+  first, second = epochs
+  assert sorted(first) == sorted(second) == list(range(8))
+  assert first != second
+  assert output.loss == (1 + 2) / 2
+
+
 def test_shuffling_loses_no_sample():
   """With SGD and one batch, order cannot matter."""
   data = tiny.images(0, 10)

@@ -23,6 +23,7 @@ def layers(draw):
     dilation_rate=dilation,
     use_bias=draw(st.booleans()),
     activation=draw(st.sampled_from([None, "tanh"])),
+    kernel_initializer=tf.keras.initializers.GlorotUniform(draw(st.integers(0, 100))),
     bias_initializer="ones",
   )
   reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]

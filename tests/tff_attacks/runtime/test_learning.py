@@ -148,16 +148,6 @@ def test_initial_states_agree(tff_worker):
   tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
 
 
-def test_threads_and_kept_tensors_change_no_bit():
-  process = CASES["iterator"]()
-  results = []
-  for options in ({}, {"client_threads": 2}, {"keep_tensors": True}):
-    with in_process.in_process(**options):
-      results.append(run(process, process.initialize())[0])
-  np.testing.assert_array_equal(results[1], results[0])
-  np.testing.assert_array_equal(results[2], results[0])
-
-
 @pytest.mark.slow
 def test_secure_aggregation_in_the_clear(tff_worker):
   """The worker runs what `tff.backends.test` makes of the computation."""

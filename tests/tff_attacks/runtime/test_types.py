@@ -112,35 +112,88 @@ DTYPES = [
 
 
 WRONG = {
-  "a float for an integer": (identity(INT), 1.5),
-  "an integer for a float": (identity(FLOAT), 1),
-  "a string for an integer": (identity(INT), "1"),
-  "an integer for a string": (identity(np.str_), 1),
-  "a wider array": (identity(VECTOR), np.array([1.0])),
-  "a wider eager tensor": (identity(INT), tf.constant(1, tf.int64)),
-  "eager floats for integers": (identity(tff.TensorType(INT, [2])), tf.constant([1.0, 2.0])),
-  "too large an integer": (identity(np.uint8), 256),
-  "a negative one": (identity(np.uint32), -1),
-  "integers in a list of floats": (identity(tff.TensorType(FLOAT, [2])), [1.0, 2]),
-  "a ragged list of integers": (identity(tff.TensorType(FLOAT, [2, None])), [[1, 2], [3]]),
-  "a vector for a scalar": (identity(INT), np.array([1], INT)),
-  "a scalar for a vector": (identity(tff.TensorType(INT, [1])), 1),
-  "too long a vector": (identity(tff.TensorType(INT, [2])), np.arange(3, dtype=INT)),
-  "too wide a matrix": (identity(tff.TensorType(INT, [None, 2])), np.ones([1, 3], INT)),
-  "no list for clients": (same(INTS), 5),
-  "an array for clients": (same(INTS), np.array([1, 2], INT)),
-  "a wrong client": (same(INTS), [1, 2.5]),
-  "too many elements": (same(tff.StructType([INT])), (1, 2)),
-  "a scalar for a struct": (same(tff.StructType([INT])), 1),
-  "wrong elements of a list": (same(tff.SequenceType(INT)), ["a"]),
-  "wrong elements of a dataset": (same(tff.SequenceType(INT)), tf.data.Dataset.range(3)),
-  "a tuple for a sequence": (same(tff.SequenceType(INT)), (1, 2)),
-  "a scalar for a sequence": (same(tff.SequenceType(INT)), 1),
+  "a float for an integer": (identity(INT), 1.5, "int32, found float"),
+  "an integer for a float": (identity(FLOAT), 1, "float32, found int"),
+  "a string for an integer": (identity(INT), "1", "int32, found str"),
+  "an integer for a string": (identity(np.str_), 1, "string, found int"),
+  "a wider array": (identity(VECTOR), np.array([1.0]), "float32, found float64"),
+  "a wider eager tensor": (identity(INT), tf.constant(1, tf.int64), "int32, found int64"),
+  "eager floats for integers": (
+    identity(tff.TensorType(INT, [2])),
+    tf.constant([1.0, 2.0]),
+    "int32, found float32",
+  ),
+  "too large an integer": (identity(np.uint8), 256, "uint8, found int"),
+  "a negative one": (identity(np.uint32), -1, "uint32, found int"),
+  "integers in a list of floats": (
+    identity(tff.TensorType(FLOAT, [2])),
+    [1.0, 2],
+    "float32, found int",
+  ),
+  "a ragged list of integers": (
+    identity(tff.TensorType(FLOAT, [2, None])),
+    [[1, 2], [3]],
+    "float32, found int",
+  ),
+  "a vector for a scalar": (
+    identity(INT),
+    np.array([1], INT),
+    r"shape \(\), found \(1,\)",
+  ),
+  "a scalar for a vector": (
+    identity(tff.TensorType(INT, [1])),
+    1,
+    r"shape \(1,\), found \(\)",
+  ),
+  "too long a vector": (
+    identity(tff.TensorType(INT, [2])),
+    np.arange(3, dtype=INT),
+    r"shape \(2,\), found \(3,\)",
+  ),
+  "too wide a matrix": (
+    identity(tff.TensorType(INT, [None, 2])),
+    np.ones([1, 3], INT),
+    r"shape \(None, 2\), found \(1, 3\)",
+  ),
+  "no list for clients": (same(INTS), 5, "CLIENTS to be a `list` or `tuple`.*'int'"),
+  "an array for clients": (
+    same(INTS),
+    np.array([1, 2], INT),
+    "CLIENTS to be a `list` or `tuple`.*ndarray",
+  ),
+  "a wrong client": (same(INTS), [1, 2.5], "int32, found float"),
+  "too many elements": (
+    same(tff.StructType([INT])),
+    (1, 2),
+    r"elements \[None, None\] is no <int32>",
+  ),
+  "a scalar for a struct": (same(tff.StructType([INT])), 1, "convert .* int into an `Struct`"),
+  "wrong elements of a list": (same(tff.SequenceType(INT)), ["a"], "'a' to .* dtype int32"),
+  "wrong elements of a dataset": (
+    same(tff.SequenceType(INT)),
+    tf.data.Dataset.range(3),
+    r"int32\*, found int64\*",
+  ),
+  "a tuple for a sequence": (
+    same(tff.SequenceType(INT)),
+    (1, 2),
+    r"tf.data.Dataset or a list, found .*tuple",
+  ),
+  "a scalar for a sequence": (
+    same(tff.SequenceType(INT)),
+    1,
+    r"tf.data.Dataset or a list, found .*int",
+  ),
   "a function of another type": (
     federated(lambda f: f(3), tff.FunctionType(INT, INT)),
     half,
+    r"\(int32 -> float32\)` is not assignable to type `\(int32 -> int32\)",
   ),
-  "no function": (federated(lambda f: f(3), tff.FunctionType(INT, INT)), 3),
+  "no function": (
+    federated(lambda f: f(3), tff.FunctionType(INT, INT)),
+    3,
+    r"computation of type \(int32 -> int32\), found .*int",
+  ),
 }
 
 
@@ -182,12 +235,12 @@ def test_python_and_numpy_scalars_are_accepted_as_by_the_worker(tff_worker, cont
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_the_worker_refuses_is_refused(tff_worker, context, name):
-  make, *arguments = WRONG[name]
+  make, argument, message = WRONG[name]
   computation = make()
   with pytest.raises(Exception):  # noqa: B017, PT011 (any: the stock runtime raises many)
-    computation(*arguments)
-  with installed(context), pytest.raises(TypeError):
-    computation(*arguments)
+    computation(argument)
+  with installed(context), pytest.raises(TypeError, match=message):
+    computation(argument)
 
 
 def test_errors_name_what_was_expected_and_found(context):

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tests import tiny
+from tests import programs, tiny
 from tff_attacks import keras_state
 from tff_attacks.learning import aggregation, process
 from tff_attacks.runtime import in_process, service, worker, workers
@@ -123,9 +123,15 @@ def test_every_client_runs_exactly_once(two_workers, tmp_path):
 def test_a_worker_killed_in_mid_round_is_dropped_and_nothing_is_lost(tmp_path, caplog):
   (first, one), (second, other) = start_worker(), start_worker()
   next_fn = logging_round(tmp_path, 0.3)
+
+  def kill_in_mid_round():
+    # Two clients run at a time: of twelve, two have ended and eight are to come.
+    programs.wait_until(lambda: len(list(tmp_path.iterdir())) >= 4, first)
+    first.kill()
+
   try:
     with workers.workers([one, other]):
-      killer = threading.Timer(1.0, first.kill)
+      killer = threading.Thread(target=kill_in_mid_round)
       killer.start()
       results, total = next_fn(100, list(range(12)))
       killer.join()

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from sklearn import metrics
 
 from tests import tiny
@@ -28,3 +29,11 @@ def test_a_model_that_diverged_predicts_nothing():
   np.testing.assert_array_equal(result.confusion, np.zeros([4, 4]))
   assert np.isnan(classification.accuracy(result.confusion))
   assert np.isnan(classification.attack_accuracy(result.confusion, 1, 2))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_output_that_is_no_finite_number_spoils_the_prediction(value):
+  weights = keras_state.initial_weights(tiny.global_model, 0)
+  weights.trainable[-1][1] = value
+  evaluate = evaluation.build_evaluation(tiny.global_model, tiny.LOSS_FN, tiny.images(0, 20))
+  np.testing.assert_array_equal(evaluate(weights).confusion, np.zeros([4, 4]))

@@ -64,16 +64,19 @@ def test_goes_on_from_the_last_checkpoint_with_the_same_result(tmp_path):
   assert resumed.server.weights == uninterrupted.server.weights == 0 + 1 + 2 + 3 + 4 + 5 + 6
 
 
-def test_ctrl_c_stops_after_the_round_and_saves_it(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_round_and_saves_it(tmp_path, number):
+  calls, handler = [], signal.getsignal(number)
+
   def interrupt(round_number, server, clients, metrics):
     if round_number == 2:
-      os.kill(os.getpid(), signal.SIGINT)
+      assert signal.getsignal(number) is not handler  # It would end pytest.
+      os.kill(os.getpid(), number)
 
-  calls, handler = [], signal.getsignal(signal.SIGINT)
   progress = simulate(tmp_path, 9, calls, interrupt, every=100)
   assert progress.rounds == len(calls) == 3
   assert loop.restore(checkpoints_lib.Checkpoints(tmp_path), *START).rounds == 3
-  assert signal.getsignal(signal.SIGINT) is handler
+  assert signal.getsignal(number) is handler
 
 
 def test_a_second_ctrl_c_breaks_off(tmp_path):
