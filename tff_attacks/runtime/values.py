@@ -105,7 +105,12 @@ def _as_array(value: Any, dtype: type[np.generic]) -> array.Array:
     if not (isinstance(leaf, array.Array) and array.is_compatible_dtype(leaf, dtype)):
       found = getattr(leaf, "dtype", type(leaf).__name__)
       raise TypeError(f"Expected a tensor of dtype {tf.as_dtype(dtype).name}, found {found}.")
-  return np.asarray(value, dtype) if isinstance(value, list | tuple) else leaves[0]
+  if not isinstance(value, list | tuple):
+    return leaves[0]
+  try:
+    return np.asarray(value, dtype)
+  except ValueError as error:
+    raise TypeError(f"Expected a tensor, found a list of unequal lists: {error}") from error
 
 
 def _ingest_sequence(value: Any, type_spec: tff.SequenceType) -> tf.Tensor:

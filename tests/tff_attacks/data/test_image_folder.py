@@ -25,6 +25,7 @@ def test_classes_are_subfolders_and_pixels_are_scaled(folder):
   assert data.num_classes == 3
   assert (len(data.train.labels), len(data.test.labels)) == (24, 6)
   assert data.image_shape == (16, 16, 3)
+  assert len(np.unique(data.test.labels)) > 1  # Files are read class by class.
   values = []
   for part in (data.train, data.test):
     assert (part.images.dtype, part.labels.dtype) == (np.float32, np.int32)

@@ -37,8 +37,18 @@ def test_it_tells_the_images_of_a_batch_apart(seed, shared_data):
   found = correlation(reconstruct(observation, seed).images, data.images)
   mixed = leakage.mean_gradient(observation)[0].T
   mixtures = cocktail_party.whitening_matrix(mixed, COUNT) @ mixed
-  assert found >= 0.65
+  assert found >= 0.7  # 0.77 to 0.86; it varies between processors.
   assert found > correlation(mixtures, data.images) + 0.1
+
+
+def test_each_image_is_scaled_by_itself():
+  observation = observe(mlp, datasets.load("digits").test.take(slice(COUNT)), 0)
+  shown = []
+  found = attack(mlp, steps=2)(observation, 0, lambda step, loss, images: shown.append(images()))
+  for images in (found.images, *shown):
+    assert images.shape == (COUNT, 28, 28, 1)
+    np.testing.assert_allclose(images.min(axis=(1, 2, 3)), -1, atol=1e-6)
+    np.testing.assert_allclose(images.max(axis=(1, 2, 3)), 1, atol=1e-6)
 
 
 def test_whitened_mixtures():

@@ -105,6 +105,27 @@ def test_training_brings_the_generator_nearer():
   assert [step for step, _ in seen] == list(range(1, 401))
 
 
+@pytest.mark.parametrize("norm", [0.5, 1, 3])
+@pytest.mark.parametrize("size", [2, 5])
+def test_the_penalty_of_a_linear_critic(size, norm):
+  """Its gradient is its kernel, whatever the image."""
+  rng = np.random.default_rng(0)
+  kernel = rng.standard_normal([size, size, 3])
+  kernel *= norm / np.linalg.norm(kernel)
+  images = tf.constant(rng.uniform(-1, 1, [4, size, size, 3]))
+  penalty = wgan._penalty(lambda x: tf.reduce_sum(x * kernel, axis=(1, 2, 3)), images)
+  assert float(penalty) == pytest.approx((norm - 1) ** 2, abs=1e-9)
+
+
+def test_the_penalty_is_a_mean_over_the_images():
+  """The gradient of half a sum of squares is the image."""
+  images = np.random.default_rng(0).uniform(-1, 1, [4, 5, 5, 3])
+  images *= np.reshape([0.01, 0.1, 0.5, 1], [4, 1, 1, 1])
+  penalty = wgan._penalty(lambda x: tf.reduce_sum(x**2, axis=(1, 2, 3)) / 2, tf.constant(images))
+  norms = np.sqrt((images**2).sum(axis=(1, 2, 3)))
+  assert float(penalty) == pytest.approx(((norms - 1) ** 2).mean())
+
+
 def test_training_repeats():
   images = datasets.load("digits").train.images[:64, ::2, ::2]
   weights = []

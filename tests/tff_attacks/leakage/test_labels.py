@@ -133,6 +133,36 @@ def test_yin_tells_distinct_labels(model, digits):
   assert np.flatnonzero(label_inference.yin(model, observation, 0)).tolist() == [2, 5, 8]
 
 
+def test_yin_looks_at_entries_rather_than_at_sums(model):
+  weights = keras_state.initial_weights(mlp, 0)
+  gradient = [np.zeros_like(part) for part in weights.trainable]
+  kernel = gradient[-2]
+  kernel[:, 5] = -1  # The least sum.
+  kernel[:, 2] = 1
+  kernel[7, 2] = -2  # The least entry.
+  update = ModelWeights([-part for part in gradient], [])
+  observation = Observation(weights, update, 1, batch_size=1, epochs=1, learning_rate=1.0)
+  assert np.flatnonzero(label_inference.yin(model, observation, 0)).tolist() == [2]
+
+
+def test_rlu_expects_the_outputs_of_gaussian_logits(model, digits):
+  """With a large kernel, or else they hardly differ from the outputs of the mean logits."""
+  weights = keras_state.initial_weights(mlp, 0)
+  weights.trainable[-2] *= 30
+  observation = Observation(weights, None, 1, 1, 1, 1.0, digits.train)
+  found = label_inference._expected_outputs(model, weights, observation, 0)
+  logits = keras_state.build(mlp, weights)(digits.train.images).numpy()
+  rng = np.random.default_rng(1)
+  expected = []
+  for label in range(CLASSES):
+    own = logits[digits.train.labels == label]
+    root = np.linalg.cholesky(np.cov(own.T, bias=True))
+    drawn = own.mean(axis=0) + rng.standard_normal([50_000, CLASSES]) @ root.T
+    expected.append(tf.nn.softmax(drawn).numpy().mean(axis=0))
+  # 0.004 for want of draws; 0.07 without the covariance, 0.013 with its diagonal alone.
+  assert np.abs(found - expected).mean() < 0.007
+
+
 def test_rlu_is_exact_if_the_server_knows_the_images(model, digits):
   """With the client's own images of each class the system has the true counts as a solution."""
   counts = np.arange(1, 11)

@@ -130,10 +130,10 @@ WRONG = {
     [1.0, 2],
     "float32, found int",
   ),
-  "a ragged list of integers": (
+  "a ragged list": (
     identity(tff.TensorType(FLOAT, [2, None])),
-    [[1, 2], [3]],
-    "float32, found int",
+    [[1.0, 2.0], [3.0]],
+    "found a list of unequal lists",
   ),
   "a vector for a scalar": (
     identity(INT),
