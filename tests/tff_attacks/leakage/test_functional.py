@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,8 +44,8 @@ def concatenation(x):
   return layers.Flatten()(x)
 
 
-# Where a layer is pooled, padded or reshaped by its neighbours, tanh: with a sigmoid, which is
-# nearly straight there, what it adds to the second order would be less than the tolerance.
+# Mostly tanh: a sigmoid is nearly straight here, so that a layer next to it may add less to the
+# second order than is tolerated.
 BODIES = {
   "dense": lambda x: chain(x, layers.Flatten(), layers.Dense(7, "tanh")),
   "conv": lambda x: chain(
@@ -215,8 +218,9 @@ def test_the_layers_get_their_variables_back():
   assert [id(v) for v in model.trainable_variables] == variables
 
 
-def test_gradients_flow_through_unrolled_steps():
-  """Of the last weights, by one pixel, against finite differences."""
+@pytest.mark.parametrize(("epochs", "learning_rate"), [(2, 0.3), (20, 0.05)])
+def test_gradients_flow_through_unrolled_steps(epochs, learning_rate):
+  """Of the last weights, by one pixel, against finite differences: through 4 and 40 steps."""
   tf.keras.utils.set_random_seed(0)
   model = model_of("dense")
   data = batch(4)
@@ -225,7 +229,8 @@ def test_gradients_flow_through_unrolled_steps():
   @tf.function
   def objective(images):
     epoch = functional.batches(images, labels, 2)
-    return tf.add_n([tf.reduce_sum(g**2) for g in functional.simulate(model, epoch * 2, 0.3)])
+    found = functional.simulate(model, epoch * epochs, learning_rate)
+    return tf.add_n([tf.reduce_sum(g**2) for g in found])
 
   images = tf.constant(data.images)
   with tf.GradientTape() as tape:
@@ -237,3 +242,40 @@ def test_gradients_flow_through_unrolled_steps():
   step[where] = 1e-2
   expected = float(objective(images + step) - objective(images - step)) / 2e-2
   assert gradient[where] == pytest.approx(expected, rel=0.02)
+
+
+UNROLLED = """
+import resource, sys
+import tensorflow as tf
+from tff_attacks.leakage import functional
+
+layers = tf.keras.layers
+steps = int(sys.argv[1])
+body = [layers.Conv2D(32, 3, padding="same", activation="tanh") for _ in range(3)]
+ends = layers.Input((32, 32, 3)), layers.GlobalAveragePooling2D(), layers.Dense(10)
+model = tf.keras.Sequential([ends[0], *body, *ends[1:]])
+images = tf.random.stateless_normal([steps * 20, 32, 32, 3], [0, 0])
+labels = tf.one_hot(tf.range(steps * 20) % 10, 10)
+
+@tf.function
+def slope(images):
+  with tf.GradientTape() as tape:
+    tape.watch(images)
+    found = functional.simulate(model, functional.batches(images, labels, 20), 0.01)
+    loss = tf.add_n([tf.reduce_sum(g**2) for g in found])
+  return tape.gradient(loss, images)
+
+assert bool(tf.reduce_all(tf.math.is_finite(slope(images))))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_forty_steps_take_the_memory_of_few():
+  """Where the inside of a step, not its weights, is what memory is taken for."""
+
+  def peak(steps):
+    command = [sys.executable, "-c", UNROLLED, str(steps)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+  assert peak(40) - peak(4) < 850 * 1024  # KiB; with the inside of all steps it is 1,100 MiB.
