@@ -14,7 +14,7 @@ from experiments.leakage_setup import Setup
 from experiments.runtime_options import Runtime
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
-from tff_attacks.leakage import labels, leakage, search
+from tff_attacks.leakage import leakage, search
 from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.metrics import classification
 from tff_attacks.metrics import leakage as metrics
@@ -204,8 +204,8 @@ def _row(
   if (found.labels != leakage.UNKNOWN).all():
     classes = setup.dataset.num_classes
     counts = np.bincount(found.labels, minlength=classes)
-    accuracy = labels.label_accuracy(counts, data.labels)
-    guess_accuracy = labels.guess_label_accuracy(len(found.labels), data.labels, classes)
+    accuracy = metrics.label_accuracy(counts, data.labels)
+    guess_accuracy = metrics.guess_label_accuracy(len(found.labels), data.labels, classes)
   nulls = {"guess": compared.guess, "mean": compared.mean}
   return {
     **compared.found._asdict(),

@@ -82,7 +82,9 @@ def zsaa(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarr
   """
   outputs, features = _dummy_means(model, observation.weights, seed)
   sums = _head(model, observation).kernel.sum(axis=0)
-  return to_counts(_eq_7(outputs, features, sums, observation.num_samples), observation.num_samples)
+  return to_counts(
+    _estimated_counts(outputs, features, sums, observation.num_samples), observation.num_samples
+  )
 
 
 def dimitrov(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
@@ -102,7 +104,7 @@ def dimitrov(model: tf.keras.Model, observation: Observation, seed: int) -> np.n
   for share in _shares(observation):
     means = ((1 - share) * first + share * last for first, last in zip(start, end, strict=True))
     outputs, features = means
-    counts.append(_eq_7(outputs, features, sums, observation.num_samples))
+    counts.append(_estimated_counts(outputs, features, sums, observation.num_samples))
   return to_counts(np.mean(counts, axis=0), observation.num_samples)
 
 
@@ -205,33 +207,6 @@ def in_no_order(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return rng.permutation(np.repeat(np.arange(counts.size, dtype=np.int32), counts))
 
 
-def label_accuracy(counts: np.ndarray, labels: np.ndarray) -> float:
-  """The share of found labels that are right, in some order.
-
-  Of K found for K images it is 1 - sum of |errors of counts| / 2K.
-
-  Args:
-    counts: int `[classes]`, how often each label was found; as often as there are images, or less.
-    labels: int `[n]`, the true ones.
-  """
-  true = np.bincount(labels, minlength=counts.size)
-  return float(1 - np.maximum(counts - true, 0).sum() / counts.sum())
-
-
-def guess_label_accuracy(count: int, labels: np.ndarray, num_classes: int) -> float:
-  """The mean `label_accuracy` of a guess: equally many labels of each class, the rest at random.
-
-  Args:
-    count: How many labels are guessed.
-    labels: int `[n]`, the true ones.
-    num_classes: Of how many classes.
-  """
-  each, rest = divmod(count, num_classes)
-  true = np.bincount(labels, minlength=num_classes)
-  right = np.minimum(true, each) + rest / num_classes * (true > each)
-  return float(right.sum() / count)
-
-
 def _head(model: tf.keras.Model, observation: Observation) -> _Head:
   keras_state.last_layer(model)
   return _Head(*leakage.mean_gradient(observation)[-2:])
@@ -256,7 +231,9 @@ def _dummy_means(
   return tf.nn.softmax(logits).numpy().mean(axis=0), features.sum(axis=1).mean()
 
 
-def _eq_7(outputs: np.ndarray, features: np.ndarray, sums: np.ndarray, count: int) -> np.ndarray:
+def _estimated_counts(
+  outputs: np.ndarray, features: np.ndarray, sums: np.ndarray, count: int
+) -> np.ndarray:
   return count * (outputs - sums / features)
 
 

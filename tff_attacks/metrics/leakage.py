@@ -176,6 +176,33 @@ def mean_guess(count: int, true: Images, others: Images, any_scale: bool = False
   return _score_matched(np.repeat(mean[np.newaxis], count, axis=0), true, others, any_scale)[1]
 
 
+def label_accuracy(counts: np.ndarray, labels: np.ndarray) -> float:
+  """The share of found labels that are right, in some order.
+
+  Of K found for K images it is 1 - sum of |errors of counts| / 2K.
+
+  Args:
+    counts: int `[classes]`, how often each label was found; as often as there are images, or less.
+    labels: int `[n]`, the true ones.
+  """
+  true = np.bincount(labels, minlength=counts.size)
+  return float(1 - np.maximum(counts - true, 0).sum() / counts.sum())
+
+
+def guess_label_accuracy(count: int, labels: np.ndarray, num_classes: int) -> float:
+  """The mean `label_accuracy` of a guess: equally many labels of each class, the rest at random.
+
+  Args:
+    count: How many labels are guessed.
+    labels: int `[n]`, the true ones.
+    num_classes: Of how many classes.
+  """
+  each, rest = divmod(count, num_classes)
+  true = np.bincount(labels, minlength=num_classes)
+  right = np.minimum(true, each) + rest / num_classes * (true > each)
+  return float(right.sum() / count)
+
+
 def _score_matched(
   found: np.ndarray, true: Images, others: Images, any_scale: bool
 ) -> tuple[Matching, Scores]:

@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import itertools
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from tff_attacks.leakage import labels as label_inference
 from tff_attacks.leakage import leakage
 from tff_attacks.leakage.leakage import Observation
 from tff_attacks.learning import local_training
+from tff_attacks.metrics import leakage as metrics
 
 COUNT = 50
 SEEDS = range(15)
@@ -91,9 +91,9 @@ def accuracies(model, digits):
         counts = label_inference.METHODS[method](model, observation, seed)
         assert counts.sum() == COUNT
         assert counts.min() >= 0
-        accuracy = label_inference.label_accuracy(counts, data.labels)
+        accuracy = metrics.label_accuracy(counts, data.labels)
         found[setting, method].append(accuracy)
-      guess = label_inference.guess_label_accuracy(COUNT, data.labels, 10)
+      guess = metrics.guess_label_accuracy(COUNT, data.labels, 10)
       found[setting, "guess"].append(guess)
   return {key: np.mean(values) for key, values in found.items()}
 
@@ -199,7 +199,7 @@ def test_equation_7_is_exact_for_the_images_own_outputs_and_features(model, digi
     leakage.observe_gradient(keras_state.build(mlp, weights), GRADIENT, data)
   )[-2].sum(axis=0)
   features, logits = label_inference._forward(model, weights, data.images[:1])
-  found = label_inference._eq_7(tf.nn.softmax(logits)[0], features.sum(), sums, 10)
+  found = label_inference._estimated_counts(tf.nn.softmax(logits)[0], features.sum(), sums, 10)
   np.testing.assert_allclose(found, [0, 7, 0, 0, 3, 0, 0, 0, 0, 0], atol=1e-3)
 
 
@@ -237,29 +237,6 @@ def test_projection_is_the_nearest_point_of_the_simplex():
       method="SLSQP",
     ).x
     assert np.abs(label_inference.to_counts(estimates, 1000) - nearest).max() <= 1.01
-
-
-def test_label_accuracy():
-  labels = np.array([0, 0, 1, 2])
-  assert label_inference.label_accuracy(np.array([2, 1, 1]), labels) == 1
-  assert label_inference.label_accuracy(np.array([0, 1, 3]), labels) == 0.5
-  assert label_inference.label_accuracy(np.array([0, 4, 0]), labels) == 0.25
-  # Fewer were found than there are.
-  assert label_inference.label_accuracy(np.array([2, 0, 0]), labels) == 1
-  assert label_inference.label_accuracy(np.array([0, 1, 2]), labels) == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 10, 33])
-def test_label_accuracy_of_a_guess(count):
-  rng = np.random.default_rng(count)
-  labels = rng.integers(0, 5, 12)
-  guesses = [
-    label_inference.label_accuracy(
-      np.bincount([*np.tile(np.arange(5), count // 5), *rest], minlength=5), labels
-    )
-    for rest in itertools.combinations(range(5), count % 5)
-  ]
-  assert label_inference.guess_label_accuracy(count, labels, 5) == pytest.approx(np.mean(guesses))
 
 
 def test_refusals(model, digits):

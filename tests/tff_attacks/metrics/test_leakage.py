@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import signal
@@ -166,3 +168,26 @@ def test_too_few_others():
   true, others = everything.take(np.array([0, 3])), everything.take(np.array([1, 2]))
   with pytest.raises(ValueError, match="there is no other image of class 0"):
     leakage.random_guess(2, true, others, 0)
+
+
+def test_label_accuracy():
+  labels = np.array([0, 0, 1, 2])
+  assert leakage.label_accuracy(np.array([2, 1, 1]), labels) == 1
+  assert leakage.label_accuracy(np.array([0, 1, 3]), labels) == 0.5
+  assert leakage.label_accuracy(np.array([0, 4, 0]), labels) == 0.25
+  # Fewer were found than there are.
+  assert leakage.label_accuracy(np.array([2, 0, 0]), labels) == 1
+  assert leakage.label_accuracy(np.array([0, 1, 2]), labels) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 10, 33])
+def test_label_accuracy_of_a_guess(count):
+  rng = np.random.default_rng(count)
+  labels = rng.integers(0, 5, 12)
+  guesses = [
+    leakage.label_accuracy(
+      np.bincount([*np.tile(np.arange(5), count // 5), *rest], minlength=5), labels
+    )
+    for rest in itertools.combinations(range(5), count % 5)
+  ]
+  assert leakage.guess_label_accuracy(count, labels, 5) == pytest.approx(np.mean(guesses))
