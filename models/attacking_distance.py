@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+layers = tf.keras.layers
+
 
 def classifier(
   image_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10
@@ -29,7 +31,6 @@ def unpooled(
 
 
 def _classifier(image_shape, num_classes, pooled):
-  layers = tf.keras.layers
   pool = [layers.MaxPool2D] if pooled else []
   return tf.keras.Sequential(
     [

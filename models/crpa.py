@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from models import shapes
 
+layers = tf.keras.layers
+
 NOISE_SIZE = 100
 
 
@@ -20,7 +22,6 @@ def discriminator(
   Returns:
     A model from images in [-1, 1] to logits `[n, C + 1]`.
   """
-  layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input(image_shape),
@@ -49,7 +50,6 @@ def generator(image_shape: tuple[int, int, int] = (28, 28, 1)) -> tf.keras.Model
     ValueError: If the height or width is not divisible by 4.
   """
   rows, columns = shapes.quarter(image_shape)
-  layers = tf.keras.layers
 
   def upsample(filters, strides, **kwargs):
     return layers.Conv2DTranspose(

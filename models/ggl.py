@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from models import shapes
 
+layers = tf.keras.layers
+
 NOISE_SIZE = 128
 
 
@@ -24,7 +26,6 @@ def generator(image_shape: tuple[int, int, int], width: int = 128) -> tf.keras.M
     ValueError: If it cannot make images of that size.
   """
   rows, columns, doublings = shapes.doublings(image_shape)
-  layers = tf.keras.layers
   channels = [width * 2**i for i in reversed(range(doublings))]
   body = [
     layers.Input([NOISE_SIZE]),
@@ -48,7 +49,6 @@ def critic(image_shape: tuple[int, int, int], width: int = 128) -> tf.keras.Mode
     image_shape: As the generator's.
     width: Channels after the first layer; each layer has twice as many.
   """
-  layers = tf.keras.layers
   body = [layers.Input(image_shape)]
   for block in range(shapes.doublings(image_shape)[-1]):
     body += [layers.Conv2D(width * 2**block, 3, 2, "same"), layers.LeakyReLU(0.01)]

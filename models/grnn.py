@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from models import shapes
 
+layers = tf.keras.layers
+
 NOISE_SIZE = 128
 
 
@@ -23,7 +25,6 @@ def generator(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.M
     ValueError: If it cannot make images of that size.
   """
   rows, columns, doublings = shapes.doublings(image_shape)
-  layers = tf.keras.layers
   noise = layers.Input([NOISE_SIZE])
   width = image_shape[0] * 2 ** (doublings - 1)
   images = layers.Dense(rows * columns * width * 2)(noise)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+layers = tf.keras.layers
+
 NUM_ARRAYS = 4
 """Weights of a block, the first ones of its model."""
 
@@ -43,7 +45,6 @@ def imprint(
   constant = tf.keras.initializers.Constant
 
   def build():
-    layers = tf.keras.layers
     model = model_fn()
     image_shape = model.input_shape[1:]
     size = int(np.prod(image_shape))

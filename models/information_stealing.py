@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from models import shapes
 
+layers = tf.keras.layers
+
 NOISE_SIZE = 100
 
 
@@ -21,7 +23,6 @@ def discriminator(
   Returns:
     A model from images in [-1, 1] to logits `[n, C + 1]`.
   """
-  layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input(image_shape),
@@ -47,7 +48,6 @@ def generator(image_shape: tuple[int, int, int] = (28, 28, 1)) -> tf.keras.Model
     ValueError: If the height or width is not divisible by 4.
   """
   rows, columns = shapes.quarter(image_shape)
-  layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input([NOISE_SIZE]),

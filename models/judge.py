@@ -3,10 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
+layers = tf.keras.layers
+
 
 def classifier(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
   """Two 3x3 convolutions with pooling: built unlike the federated model on purpose."""
-  layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input(image_shape),

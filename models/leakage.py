@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+layers = tf.keras.layers
+
 _LENET_RANGE = 0.5
 
 
@@ -14,7 +16,6 @@ def lenet(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model
     image_shape: Height, width and channels.
     num_classes: C.
   """
-  layers = tf.keras.layers
 
   def uniform():
     return tf.keras.initializers.RandomUniform(-_LENET_RANGE, _LENET_RANGE)
@@ -44,7 +45,6 @@ def cnn(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
     image_shape: Height, width and channels.
     num_classes: C.
   """
-  layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input(image_shape),
@@ -68,7 +68,6 @@ def dlf_cnn(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Mod
     image_shape: Height, width and channels.
     num_classes: C.
   """
-  layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input(image_shape),
@@ -90,7 +89,6 @@ def mlp(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
     image_shape: Height, width and channels.
     num_classes: C.
   """
-  layers = tf.keras.layers
   return tf.keras.Sequential(
     [
       layers.Input(image_shape),
