@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from experiments import results_folder, sweep_plan
+from experiments import results_folder, sweep, sweep_plan
 from experiments.options import ConfigError, option
 
 
@@ -37,7 +37,7 @@ def choose(config: PairsConfig) -> list[tuple[int, int]]:
   folder = pathlib.Path(config.combinations)
   summary = results_folder.read_sweep("combinations", "combinations", config.combinations)
   try:
-    if len((folder / "failures.csv").read_text().splitlines()) > 1:
+    if len((folder / sweep.FAILURES).read_text().splitlines()) > 1:
       raise ConfigError(f"combinations: not all runs of {folder} are complete")
   except OSError as error:
     raise ConfigError(f"combinations: {folder} is no finished sweep: {error}") from error

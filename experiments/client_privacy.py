@@ -39,7 +39,7 @@ class ClientPrivacy(NamedTuple):
     if self.mechanism is None:
       return ""
     if self.void:
-      return f"No guarantee of differential privacy: {self.void}.\n"
+      return accounting.no_guarantee(self.void)
     return accounting.client_statement(
       self.mechanism, self._most(rounds), self.delta, of=self.before + rounds
     )

@@ -19,8 +19,6 @@ from tff_attacks.plots import crpa as plots
 from tff_attacks.simulation import loop
 from tff_attacks.simulation import results as results_lib
 
-"""(config) -> what `run` needs."""
-
 _JUDGED = 100
 
 

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,9 +22,6 @@ from tff_attacks.data.datasets import Images
 from tff_attacks.learning import aggregation, aggregator_names, local_training, process
 from tff_attacks.privacy import microbatches, models, records
 from tff_attacks.simulation import evaluation
-
-if TYPE_CHECKING:
-  from experiments.sweep_plan import SweepConfig
 
 _WARM_UP_IMAGES = 3000
 _WARM_UP_BATCH = 256
@@ -223,7 +220,7 @@ def _gradient(shapes: _Shapes, from_logits: bool) -> local_training.GradientFn:
   return local_training.plain_gradient(local_training.cross_entropy(from_logits))
 
 
-def aggregator(shapes: "_Shapes | SweepConfig") -> tff.aggregators.WeightedAggregationFactory:
+def aggregator(shapes: _Shapes | CRPAConfig) -> tff.aggregators.WeightedAggregationFactory:
   """How the server of a run, or of a sweep, combines updates.
 
   Raises:

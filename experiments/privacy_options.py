@@ -91,7 +91,7 @@ class Privacy(NamedTuple):
     from tff_attacks.privacy import accounting
 
     if self.void:
-      return f"No guarantee of differential privacy: {self.void}.\n"
+      return accounting.no_guarantee(self.void)
     if self.kind == "clients":
       return accounting.client_statement(self.mechanism, rounds, self.delta)
     worst = max(self.mechanisms, key=lambda m: self._poisson(m, rounds))

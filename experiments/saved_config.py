@@ -37,14 +37,14 @@ def read(
   # A config that was copied to be run anew stands alone.
   if made.is_file() and (found := made.read_text()) != name:
     raise ConfigError(f"resume: {folder} is of experiments.{found}, not {name}")
-  given = [option for option in _given() if not option.startswith("resume=")]
-  others = [o for o in given if o.partition("=")[0] not in {*changeable, *growing}]
+  changes = [option for option in given() if not option.startswith("resume=")]
+  others = [o for o in changes if o.partition("=")[0] not in {*changeable, *growing}]
   if others:
     raise ConfigError(f"resume: the run keeps its own options; leave out {', '.join(others)}")
-  if any(option.startswith("runtime=") for option in given):
+  if any(option.startswith("runtime=") for option in changes):
     # What belongs to the old runtime must not stand in the way of the new one.
-    given = ["workers=[]", "device=null", *given]
-  config = load(config_class, folder, given)
+    changes = ["workers=[]", "device=null", *changes]
+  config = load(config_class, folder, changes)
   for number in growing:
     begun = getattr(load(config_class, folder), number)
     if getattr(config, number) < begun:
@@ -52,7 +52,7 @@ def read(
   return config
 
 
-def _given() -> list[str]:
+def given() -> list[str]:
   """The options on the command line."""
   return list(HydraConfig.get().overrides.task)
 

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import tqdm
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments import data, launching, program, results_folder, runtime_options, saved_config
@@ -33,7 +32,8 @@ from tff_attacks.runtime.parent import die_with_parent
 
 FAILURE = "failure.txt"
 """In the folder of a run that failed: the reason in a line, and the traceback."""
-_FAILURES = "failures.csv"
+FAILURES = "failures.csv"
+"""In the folder of a sweep that is over: its unfinished runs, with their reasons."""
 
 LOST = "Nothing to run on: "
 """How the last line of a run's log begins if its TFF workers are lost."""
@@ -92,7 +92,7 @@ def run(
   resuming = config.resume is not None
   if resuming:
     config = saved_config.read(name, type(config), config.resume, _CHANGEABLE, _GROWING)
-  given = {o.partition("=")[0] for o in HydraConfig.get().overrides.task}
+  given = {o.partition("=")[0] for o in saved_config.given()}
   for option_name in given & set(config.varies):
     raise ConfigError(f"{option_name}: is what the sweep varies; leave it out")
   validate(config)
@@ -124,7 +124,7 @@ def run(
     summary = summarise(folder, runs, row)
     print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
     if not failures.empty:
-      print(f"Failed ({folder / 'failures.csv'}):", failures.to_string(index=False), sep="\n")
+      print(f"Failed ({folder / FAILURES}):", failures.to_string(index=False), sep="\n")
       print(f"Try them again with {program.argument('resume', folder)}")
     try:
       if not summary.empty and (summary["attack"] != "none").any():
@@ -157,7 +157,7 @@ def _run_all(
   """
   for one in runs:
     (_run_folder(folder, one.name) / FAILURE).unlink(missing_ok=True)
-  (folder / _FAILURES).unlink(missing_ok=True)  # It says that the sweep is over.
+  (folder / FAILURES).unlink(missing_ok=True)  # It says that the sweep is over.
   if any(_is_finished(folder, one.name) for one in runs):
     summarise(folder, runs, row)
   furthest, in_vain = _progress(folder, runs), 0
@@ -311,7 +311,7 @@ def _failures(folder: pathlib.Path, runs: Sequence[Run]) -> pd.DataFrame:
     if not _is_finished(folder, one.name):
       rows.append({"run": one.name, "reason": _reason(folder, one)})
   failures = pd.DataFrame(rows, columns=["run", "reason"])
-  with files.atomic_write(folder / _FAILURES) as path:
+  with files.atomic_write(folder / FAILURES) as path:
     failures.to_csv(path, index=False)
   return failures
 

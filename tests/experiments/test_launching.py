@@ -3,10 +3,11 @@
 import os
 import re
 import shutil
+import types
 
 import pytest
 
-from experiments import launching
+from experiments import launching, sweep
 from experiments.options import ConfigError
 from tests.experiments.test_sweep import SHORT
 from tests.programs import run
@@ -75,3 +76,15 @@ def test_the_script_for_slurm(tmp_path, monkeypatch):
   assert "submitit.core._submit" in script
   assert result.returncode == 1
   assert "0 of 2 runs are complete" in result.stdout
+
+
+def test_a_failed_launch_on_a_cluster_is_not_followed_by_another(tmp_path, monkeypatch):
+  launches = []
+  monkeypatch.setattr(sweep, "_launch", lambda *arguments: launches.append(arguments) or 1)
+  monkeypatch.setattr(sweep, "_prepare", lambda *arguments: None)
+  one = sweep.Run("one", "none", types.SimpleNamespace(rounds=9, seed=0))
+  for launcher, expected in (("submitit_slurm", 1), ("joblib", 2)):
+    launches.clear()
+    config = launching.LaunchOptions(launcher=launcher)
+    sweep._run_all(config, "crpa", tmp_path, [one], None)
+    assert len(launches) == expected

@@ -71,6 +71,6 @@ def test_a_run_goes_on_with_data_that_was_moved(tmp_path, monkeypatch):
   config = crpa_config.CRPAConfig(dataset="mnist", data_dir="/there", output_dir=str(folder))
   (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
   for given, expected in (([], "/there"), (["data_dir=/here"], "/here")):
-    monkeypatch.setattr(saved_config, "_given", lambda given=given: given)
+    monkeypatch.setattr(saved_config, "given", lambda given=given: given)
     found = saved_config.read("crpa", crpa_config.CRPAConfig, str(folder))
     assert found.data_dir == expected

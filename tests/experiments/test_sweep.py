@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from experiments import launching, results_folder, sweep
+from experiments import results_folder, sweep
 from experiments.options import ConfigError
 from tests.programs import run, run_here, started, wait_until
 from tff_attacks import files
@@ -337,18 +337,6 @@ def test_a_damaged_run_is_named(tmp_path):
     (tmp_path / "runs" / one.name / "metrics.csv").write_text("round\n0\n" * (one.name == "a"))
   with pytest.raises(files.UnreadableError, match=r"runs/b is damaged .*; remove it, and resume="):
     sweep.summarise(tmp_path, runs, row)
-
-
-def test_a_failed_launch_on_a_cluster_is_not_followed_by_another(tmp_path, monkeypatch):
-  launches = []
-  monkeypatch.setattr(sweep, "_launch", lambda *arguments: launches.append(arguments) or 1)
-  monkeypatch.setattr(sweep, "_prepare", lambda *arguments: None)
-  one = sweep.Run("one", "none", types.SimpleNamespace(rounds=9, seed=0))
-  for launcher, expected in (("submitit_slurm", 1), ("joblib", 2)):
-    launches.clear()
-    config = launching.LaunchOptions(launcher=launcher)
-    sweep._run_all(config, "crpa", tmp_path, [one], None)
-    assert len(launches) == expected
 
 
 def test_what_comes_before_the_attack_is_progress(tmp_path):

@@ -185,6 +185,15 @@ def client_statement(mechanism: Mechanism, rounds: int, delta: float, of: int | 
   )
 
 
+def no_guarantee(reason: str) -> str:
+  """The statement where noise proves nothing.
+
+  Args:
+    reason: Why, as a part of a sentence.
+  """
+  return f"No guarantee of differential privacy: {reason}.\n"
+
+
 def verdict(value: float, unit: str) -> str:
   """How much an epsilon protects (the tiers of "How to DP-fy ML", arXiv 2303.00654, 5.2).
 
