@@ -12,7 +12,7 @@ from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
 from tff_attacks import files, generation
 from tff_attacks.data import partition
-from tff_attacks.learning.process import ClientState, ServerState
+from tff_attacks.learning.process import ClientState
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import common
 from tff_attacks.plots import crpa as plots
@@ -80,12 +80,10 @@ class Observer:
       metrics = self._results.read("metrics")
       self._attack_accuracies = metrics["attack_accuracy"][:completed_rounds].tolist()
 
-  def evaluate(
-    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
-  ) -> dict[str, float]:
+  def evaluate(self, played: loop.Round) -> dict[str, float]:
     """Measures the global model."""
     config = self._config
-    loss, confusion = self._setup.compiled.evaluate(server.weights)
+    loss, confusion = self._setup.compiled.evaluate(played.server.weights)
     attack_accuracy = classification.attack_accuracy(confusion, config.reconstruct, config.poison)
     self._attack_accuracies.append(attack_accuracy)
     history = self._attack_accuracies
@@ -97,31 +95,23 @@ class Observer:
       "average_attack_accuracy": classification.average_attack_accuracy(history),
       "attack_accuracy_ema": classification.exponential_moving_average(history)[-1],
       **self._setup.privacy.epsilon(len(history)),
-      "update_norm": float(np.mean([client.update_norm for client in clients])),
-      **self._rejected(outcome),
-      **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
+      "update_norm": float(np.mean([client.update_norm for client in played.clients])),
+      **self._rejected(played),
+      **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(played.clients)},
     }
 
-  def _rejected(self, outcome: loop.Outcome) -> dict[str, int]:
+  def _rejected(self, played: loop.Round) -> dict[str, int]:
     adversaries = self._setup.split.adversaries if self._config.attack != "none" else []
-    return federated_run.rejected(outcome, np.isin(outcome.cohort, adversaries))
+    return federated_run.rejected(played, np.isin(played.cohort, adversaries))
 
-  def on_round(
-    self,
-    round_number: int,
-    server: ServerState,
-    clients: Sequence[ClientState],
-    metrics: dict[str, Any],
-  ) -> None:
+  def on_round(self, played: loop.Round, metrics: dict[str, Any]) -> None:
     """Writes the round's metrics and, now and then, a picture with its scores."""
-    del server
-    self._results.release("confusion", {"confusion": self._confusion}, round_number)
-    self._results.release("metrics", metrics, round_number)
-    last = round_number + 1 == self._config.rounds
-    if self._config.attack == "crpa" and (
-      last or (round_number + 1) % self._config.image_every == 0
-    ):
-      self._show(round_number, clients)
+    number = played.number
+    self._results.release("confusion", {"confusion": self._confusion}, number)
+    self._results.release("metrics", metrics, number)
+    last = number + 1 == self._config.rounds
+    if self._config.attack == "crpa" and (last or (number + 1) % self._config.image_every == 0):
+      self._show(number, played.clients)
 
   def _show(self, round_number: int, clients: Sequence[ClientState]) -> None:
     images = self._generate(clients)

@@ -21,18 +21,10 @@ class Observer(Protocol):
   def resume(self, completed_rounds: int) -> None:
     """Takes up the measurements of the rounds that are done already."""
 
-  def evaluate(
-    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
-  ) -> dict[str, float]:
+  def evaluate(self, played: loop.Round) -> dict[str, float]:
     """Measures a round, see `loop.Evaluate`."""
 
-  def on_round(
-    self,
-    round_number: int,
-    server: ServerState,
-    clients: Sequence[ClientState],
-    metrics: dict[str, Any],
-  ) -> None:
+  def on_round(self, played: loop.Round, metrics: dict[str, Any]) -> None:
     """Writes what a round leaves behind, see `loop.OnRound`."""
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:
@@ -106,22 +98,22 @@ def run(
   return program.INTERRUPTED if progress.interrupted else 0
 
 
-def rejected(outcome: loop.Outcome, malicious: np.ndarray) -> dict[str, int]:
+def rejected(played: loop.Round, malicious: np.ndarray) -> dict[str, int]:
   """Whom a server that refuses updates refused, or a robust rule did not keep.
 
   Args:
-    outcome: Of a round.
+    played: A round.
     malicious: bool, for each client that took part whether it is.
 
   Returns:
     How many, by kind; nothing if the server refuses nobody.
   """
-  if "not_finite" not in outcome.measurements:
+  if "not_finite" not in played.measurements:
     return {}
-  not_finite = {"not_finite": int(outcome.measurements["not_finite"])}
-  if "kept" not in outcome.measurements:
+  not_finite = {"not_finite": int(played.measurements["not_finite"])}
+  if "kept" not in played.measurements:
     return not_finite
-  kept = np.asarray(outcome.measurements["kept"])
+  kept = np.asarray(played.measurements["kept"])
   return {
     "rejected_honest": int((~kept & ~malicious).sum()),
     "rejected_malicious": int((~kept & malicious).sum()),

@@ -13,7 +13,7 @@ from experiments.information_stealing_setup import Setup
 from experiments.runtime_options import Runtime
 from tff_attacks import files, generation, keras_state
 from tff_attacks.attacks import information_stealing
-from tff_attacks.learning.process import ClientState, ServerState
+from tff_attacks.learning.process import ClientState
 from tff_attacks.metrics import classification, reconstruction
 from tff_attacks.plots import common
 from tff_attacks.plots import information_stealing as plots
@@ -81,16 +81,13 @@ class Observer:
   def resume(self, completed_rounds: int) -> None:
     """All that it knows is in the files."""
 
-  def evaluate(
-    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
-  ) -> dict[str, float]:
+  def evaluate(self, played: loop.Round) -> dict[str, float]:
     """Measures the global model."""
-    del outcome
-    loss, confusion = self._evaluate(server.weights)
+    loss, confusion = self._evaluate(played.server.weights)
     self._confusion = confusion
     accuracy = classification.accuracy(confusion)
     if accuracy > self._config.start_accuracy and not self._scores("reached").exists():
-      self._save_scores("reached", server.weights)
+      self._save_scores("reached", played.server.weights)
     target = self._config.target
     honest = classification.macro_scores(confusion, predicted_too=False)
     return {
@@ -100,36 +97,30 @@ class Observer:
       # Without the additional class, which no test image has.
       **{f"honest_{name}": value for name, value in honest._asdict().items()},
       "target_recall": classification.attack_accuracy(confusion, target, target),
-      "attack_started": self._started(clients),
-      **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(clients)},
+      "attack_started": self._started(played.clients),
+      **{f"training_loss_{i}": float(client.loss) for i, client in enumerate(played.clients)},
     }
 
   def _started(self, clients: Sequence[ClientState]) -> int:
     """The round, from 0, in which the attack began, or -1."""
     return int(clients[-1].attack.started[0]) if self._attacks else information_stealing.NOT_STARTED
 
-  def on_round(
-    self,
-    round_number: int,
-    server: ServerState,
-    clients: Sequence[ClientState],
-    metrics: dict[str, Any],
-  ) -> None:
+  def on_round(self, played: loop.Round, metrics: dict[str, Any]) -> None:
     """Writes the round's metrics and what the adversary has reconstructed."""
-    del server
-    self._results.release("confusion", {"confusion": self._confusion}, round_number)
-    self._results.release("metrics", metrics, round_number)
+    number = played.number
+    self._results.release("confusion", {"confusion": self._confusion}, number)
+    self._results.release("metrics", metrics, number)
     if metrics["attack_started"] == information_stealing.NOT_STARTED:
       return
-    images, train = self._generate(clients), self._setup.dataset.train
+    images, train = self._generate(played.clients), self._setup.dataset.train
     quality = reconstruction.quality(
       images, train.images, train.labels, self._config.target, self._judge.classify
     )
     distances = reconstruction.euclidean_distance(images, self._real)
-    self._results.release("reconstruction", quality._asdict() | distances._asdict(), round_number)
-    since = round_number - metrics["attack_started"]
-    if since % self._config.image_every == 0 or round_number + 1 == self._config.rounds:
-      common.picture(images, self._results.images / f"round_{round_number + 1:04d}.png")
+    self._results.release("reconstruction", quality._asdict() | distances._asdict(), number)
+    since = number - metrics["attack_started"]
+    if since % self._config.image_every == 0 or number + 1 == self._config.rounds:
+      common.picture(images, self._results.images / f"round_{number + 1:04d}.png")
 
   def _generate(self, clients: Sequence[ClientState]) -> np.ndarray:
     weights = clients[-1].attack.generator

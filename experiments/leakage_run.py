@@ -15,7 +15,6 @@ from experiments.runtime_options import Runtime
 from tff_attacks import keras_state
 from tff_attacks.data.datasets import Images
 from tff_attacks.leakage import leakage, search
-from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.metrics import classification
 from tff_attacks.metrics import leakage as metrics
 from tff_attacks.plots import leakage as plots
@@ -67,24 +66,14 @@ class Observer:
   def resume(self, completed_rounds: int) -> None:
     """All that it knows is in the files."""
 
-  def evaluate(
-    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
-  ) -> dict[str, float]:
+  def evaluate(self, played: loop.Round) -> dict[str, float]:
     """Measures the global model."""
-    del clients, outcome
-    loss, confusion = self._evaluate(server.weights)
+    loss, confusion = self._evaluate(played.server.weights)
     return {"test_loss": loss, "test_accuracy": classification.accuracy(confusion)}
 
-  def on_round(
-    self,
-    round_number: int,
-    server: ServerState,
-    clients: Sequence[ClientState],
-    metrics: dict[str, Any],
-  ) -> None:
+  def on_round(self, played: loop.Round, metrics: dict[str, Any]) -> None:
     """Writes the round's metrics."""
-    del server, clients
-    self._results.release("metrics", metrics, round_number)
+    self._results.release("metrics", metrics, played.number)
 
   def finish(self, progress: loop.Progress) -> dict[str, object]:
     """Attacks the victims that were not attacked yet, and returns the summary.

@@ -13,7 +13,6 @@ from experiments import semi_targeted_setup as setup_lib
 from experiments.runtime_options import Runtime
 from experiments.semi_targeted_config import NO_TARGET, SemiTargetedConfig
 from tff_attacks import files, keras_state
-from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.metrics import classification, semi_targeted
 from tff_attacks.plots import semi_targeted as plots
 from tff_attacks.simulation import checkpoints as checkpoints_lib
@@ -96,9 +95,8 @@ def _converge(
   if progress.rounds:
     losses = table.read("metrics")["test_loss"][: progress.rounds].tolist()
 
-  def evaluate(server, clients, outcome):
-    del clients, outcome
-    loss, confusion = setup.compiled.evaluate(server.weights)
+  def evaluate(played):
+    loss, confusion = setup.compiled.evaluate(played.server.weights)
     if not np.isfinite(loss):
       round_number = len(losses) + 1
       raise FloatingPointError(
@@ -117,7 +115,7 @@ def _converge(
     setup.data,
     config.converge_rounds,
     evaluate,
-    lambda round_number, server, clients, metrics: table.release("metrics", metrics, round_number),
+    lambda played, metrics: table.release("metrics", metrics, played.number),
     checkpoints,
     config.checkpoint_every,
     setup.sample,
@@ -155,18 +153,17 @@ class Observer:
       row = self._results.read("metrics").iloc[completed_rounds - 1]
       self._targets = {source: int(row[f"target_{source}"]) for source in self._targets}
 
-  def evaluate(
-    self, server: ServerState, clients: Sequence[ClientState], outcome: loop.Outcome
-  ) -> dict[str, float]:
+  def evaluate(self, played: loop.Round) -> dict[str, float]:
     """Measures the global model, and what the server took from whom."""
-    loss, confusion = self._setup.compiled.evaluate(server.weights)
+    loss, confusion = self._setup.compiled.evaluate(played.server.weights)
+    cohort, clients = played.cohort, played.clients
     self._confusion = confusion
-    malicious = np.array([i in self._malicious for i in outcome.cohort])
-    norms = np.array([float(clients[i].update_norm) for i in outcome.cohort])
+    malicious = np.array([i in self._malicious for i in cohort])
+    norms = np.array([float(clients[i].update_norm) for i in cohort])
     chosen = {
       source: [
         self._target(clients[i].attack, source) if i in self._malicious else NO_TARGET
-        for i in outcome.cohort
+        for i in cohort
       ]
       for source in self._targets
     }
@@ -175,7 +172,7 @@ class Observer:
       for source, target in self._targets.items()
     }
     self._clients = {
-      "client": list(outcome.cohort),
+      "client": list(cohort),
       "malicious": malicious.tolist(),
       "update_norm": norms.tolist(),
       **{f"target_{source}": taken for source, taken in chosen.items()},
@@ -187,23 +184,17 @@ class Observer:
       "malicious_clients": int(malicious.sum()),
       "honest_norm": _mean(norms[~malicious]),
       "malicious_norm": _mean(norms[malicious]),
-      **self._privacy.epsilon(int(server.round) - self._first),
-      **federated_run.rejected(outcome, malicious),
+      **self._privacy.epsilon(played.number + 1),
+      **federated_run.rejected(played, malicious),
     }
 
-  def on_round(
-    self,
-    round_number: int,
-    server: ServerState,
-    clients: Sequence[ClientState],
-    metrics: dict[str, Any],
-  ) -> None:
+  def on_round(self, played: loop.Round, metrics: dict[str, Any]) -> None:
     """Writes the round's metrics, and a list a column of those who took part."""
-    del server, clients
+    number = played.number
     as_text = {name: json.dumps(values) for name, values in self._clients.items()}
-    self._results.release("clients", as_text, round_number)
-    self._results.release("confusion", {"confusion": self._confusion}, round_number)
-    self._results.release("metrics", metrics, round_number)
+    self._results.release("clients", as_text, number)
+    self._results.release("confusion", {"confusion": self._confusion}, number)
+    self._results.release("metrics", metrics, number)
 
   def _target(self, state: Any, source: int) -> int:
     """What an adversary chose; one that does not choose takes what the configuration says."""

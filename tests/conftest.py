@@ -8,6 +8,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import hypothesis
 import pytest
 
+import experiments  # noqa: F401  # Settles how TensorFlow computes before it is imported.
 from tff_attacks.runtime import in_process, worker
 
 # TFF's own default context would start a worker that nobody ends.

@@ -40,7 +40,9 @@ def run(config: PrivacyConfig) -> int:
 
   # TensorFlow takes seconds to import; help and bad input need not wait for it.
   from experiments.benchmarks import measure, steps
+  from tff_attacks.runtime import worker
 
+  worker.remove_stock_context()
   if "records" not in config.implementations:
     raise ConfigError("implementations: records must be among them, to compare with")
   for name in config.implementations:

@@ -164,6 +164,20 @@ def test_cohort(tmp_path):
   assert result.returncode == (growth > 1.05)
 
 
+@pytest.mark.slow
+def test_onednn(tmp_path):
+  folder = tmp_path / "results"
+  result = programs.run(
+    "benchmarks.onednn", "dataset=digits", "rounds=3", "repetitions=1", f"output_dir={folder}"
+  )
+  assert result.returncode == 0, result.stderr
+  assert "Exception" not in result.stderr
+  table = pd.read_csv(folder / "table.csv", index_col="name")
+  seconds = pd.read_csv(folder / "seconds.csv", index_col="repetition")
+  assert list(table.index) == ["onednn", "without"]
+  assert_summarises(table, seconds, "onednn")
+
+
 def test_a_run_of_a_cohort_that_fails_is_said_so(tmp_path):
   result = programs.run(
     "benchmarks.cohort", "dataset=digits", "num_clients=[10]", "clients_per_round=4",

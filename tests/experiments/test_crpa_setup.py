@@ -123,10 +123,11 @@ def test_whom_a_robust_rule_rejected(attack, malicious):
   observer._config = config(aggregator="krum", attack=attack)
   observer._setup = types.SimpleNamespace(split=types.SimpleNamespace(adversaries=[2, 5]))
   kept = np.array([True, False, False, True])
-  outcome = loop.Outcome([1, 2, 4, 5], {"not_finite": 1, "kept": kept})
+  measurements = {"not_finite": 1, "kept": kept}
+  played = loop.Round(0, (), (), cohort=[1, 2, 4, 5], measurements=measurements)
   expected = {"rejected_malicious": malicious, "rejected_honest": 2 - malicious, "not_finite": 1}
-  assert observer._rejected(outcome) == expected
-  assert observer._rejected(outcome._replace(measurements={"mean_value": ()})) == {}
+  assert observer._rejected(played) == expected
+  assert observer._rejected(played._replace(measurements={"mean_value": ()})) == {}
 
 
 def test_fewer_test_images_are_the_first():

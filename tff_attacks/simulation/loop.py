@@ -16,27 +16,32 @@ from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.simulation import checkpoints as checkpoints_lib
 
 
-class Outcome(NamedTuple):
-  """What the server knows of a round beside its new state.
+class Round(NamedTuple):
+  """A round that was played.
 
   Attributes:
+    number: From 0.
+    server: The server's state after it.
+    clients: All clients' states after it, by index.
     cohort: The clients that took part, in the order of `measurements`.
     measurements: The aggregator's.
   """
 
+  number: int
+  server: ServerState
+  clients: Sequence[ClientState]
   cohort: Sequence[int]
   measurements: Any
 
 
-Evaluate = Callable[[ServerState, Sequence[ClientState], Outcome], dict[str, Any]]
-"""(server, all clients, outcome) -> metrics, among them `test_accuracy`, which the server will
-send."""
+Evaluate = Callable[[Round], dict[str, Any]]
+"""Round -> metrics, among them `test_accuracy`, which the server will send."""
 
 Sample = Callable[[int], Sequence[int]]
-"""Round, from 0 -> the clients that take part in it."""
+"""Number of a round, from 0 -> the clients that take part in it."""
 
-OnRound = Callable[[int, ServerState, Sequence[ClientState], dict[str, Any]], None]
-"""(round, server, clients, metrics): writes what a round leaves behind."""
+OnRound = Callable[[Round, dict[str, Any]], None]
+"""(round, its metrics): writes what it leaves behind."""
 
 
 class Progress(NamedTuple):
@@ -116,10 +121,11 @@ def simulate(
       )
       for i, client in zip(cohort, updated, strict=True):
         clients[i] = client
-      metrics = evaluate(server, clients, Outcome(cohort, measurements))
+      played = Round(round_number, server, clients, cohort, measurements)
+      metrics = evaluate(played)
       server = server._replace(accuracy=np.float32(metrics["test_accuracy"]))
       metrics["seconds"] = round(time.monotonic() - start, 3)
-      on_round(round_number, server, clients, metrics)
+      on_round(played, metrics)
       completed = round_number + 1
       bar.set_postfix({k: f"{v:.2f}" for k, v in metrics.items() if k.endswith("accuracy")})
       bar.update()

@@ -33,7 +33,7 @@ def simulate(folder, rounds, calls, on_round=lambda *args: None, every=2):
     loop.restore(checkpoints, *START),
     data=["data"],
     num_rounds=rounds,
-    evaluate=lambda server, clients, outcome: {"test_accuracy": float(server.round)},
+    evaluate=lambda played: {"test_accuracy": float(played.server.round)},
     on_round=on_round,
     checkpoints=checkpoints,
     checkpoint_every=every,
@@ -52,14 +52,14 @@ def test_goes_on_from_the_last_checkpoint_with_the_same_result(tmp_path):
   uninterrupted = simulate(tmp_path / "a", 7, [])
   seen = []
 
-  def crash(round_number, server, clients, metrics):
-    seen.append(round_number)
-    if round_number == 3:
+  def crash(played, metrics):
+    seen.append(played.number)
+    if played.number == 3:
       raise RuntimeError
 
   with pytest.raises(RuntimeError):
     simulate(tmp_path / "b", 7, [], crash)
-  resumed = simulate(tmp_path / "b", 7, [], lambda round_number, *_: seen.append(round_number))
+  resumed = simulate(tmp_path / "b", 7, [], lambda played, metrics: seen.append(played.number))
   assert seen == [0, 1, 2, 3, 2, 3, 4, 5, 6]
   assert resumed.server.weights == uninterrupted.server.weights == 0 + 1 + 2 + 3 + 4 + 5 + 6
 
@@ -68,8 +68,8 @@ def test_goes_on_from_the_last_checkpoint_with_the_same_result(tmp_path):
 def test_a_signal_stops_after_the_round_and_saves_it(tmp_path, number):
   calls, handler = [], signal.getsignal(number)
 
-  def interrupt(round_number, server, clients, metrics):
-    if round_number == 2:
+  def interrupt(played, metrics):
+    if played.number == 2:
       assert signal.getsignal(number) is not handler  # It would end pytest.
       os.kill(os.getpid(), number)
 
@@ -91,8 +91,8 @@ def test_a_second_ctrl_c_breaks_off(tmp_path):
 def test_only_the_sampled_clients_take_part(tmp_path):
   calls, cohorts = [], []
 
-  def evaluate(server, clients, outcome):
-    cohorts.append(list(outcome.cohort))
+  def evaluate(played):
+    cohorts.append(list(played.cohort))
     return {"test_accuracy": 0.0}
 
   class Data:
