@@ -14,7 +14,8 @@ _AGREEMENT = (
   f" Images count as recognisable, to be compared with the paper's words, where {_RECOVERED:.0%} "
   f"of those found are identified, by {_MORE:.0%} more than of the guess, and the PSNR is above "
   "the guess's; those of clients whose update cannot be used count as not identified: the same as "
-  "the paper in {} of {} cells."
+  "the paper in {} of {} cells (its words and these limits as we read and set them; partitions "
+  "count separately)."
 )
 
 
