@@ -107,6 +107,7 @@ def _options(config: Any, name: str) -> dict[str, Any]:
       "adversary": "original",
       "generator_steps": 0,
       "test_images": 0,
+      "device": "CPU:0",  # The original is kept there.
     }
   return options
 

@@ -52,6 +52,9 @@ def run(config: CompareConfig) -> int:
   for name in names:
     if getattr(config, name):
       sweeps[name] = published.read(name, getattr(config, name))
+  found = {name: summary["dataset"].iloc[0] for name, summary in sweeps.items()}
+  if len(set(found.values())) > 1:
+    raise ConfigError(f"{', '.join(found)}: of different data sets, {', '.join(found.values())}")
   if config.original:
     beside_original.check(config)
   with results_folder.opened(config, "compare", resume is not None) as results:

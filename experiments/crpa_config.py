@@ -56,7 +56,9 @@ class CRPAConfig(
     at_least=1,
   )
   # The federation.
-  model: str = option("crpa", "Global model: crpa or your own package.module:function.")
+  model: str = option(
+    "crpa", "Global model: a name in models/registry.py, or your own package.module:function."
+  )
   rounds: int = option(60, "Rounds.", at_least=1)
   batch_size: int = option(25, "Images in a step, of local training and of the GAN.", at_least=1)
   local_epochs: int = option(1, "Passes over the local data in a round.", at_least=1)

@@ -14,7 +14,8 @@ class DefenceOptions:
 
   aggregator: str = option(
     "mean",
-    "How the server combines updates; nonempty_mean leaves out clients without samples.",
+    "How the server combines updates; nonempty_mean leaves out clients without samples. With noise "
+    "it is privacy=clients.",
     choices=[name for name in NAMES if name not in NOISY],
   )
   byzantine: int = option(
@@ -22,8 +23,8 @@ class DefenceOptions:
   )
   norm_bound: float | None = option(
     None,
-    "Norm of an update above which norm_filter drops it and norm_clipping and dp clip it; the one "
-    "that adaptive_norm_clipping and adaptive_dp start from; the radius of centered_clipping. "
+    "Norm of an update above which norm_filter drops it and norm_clipping (dp) clips it; the one "
+    "that adaptive_norm_clipping (adaptive_dp) starts from; the radius of centered_clipping. "
     "Those need one: metrics.csv of a run without attack says how long honest updates are.",
     above=0,
   )

@@ -93,3 +93,7 @@ def check(config: InformationStealingConfig) -> None:
     raise ConfigError(f"target: the victim does not hold {config.target}; add it to victim_classes")
   if config.samples_per_round > config.generated_images:
     raise ConfigError("generated_images: must be samples_per_round or more")
+
+
+CONFIG = InformationStealingConfig
+"""For sweeps, which know an experiment by its name."""

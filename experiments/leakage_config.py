@@ -22,7 +22,7 @@ class Attack(NamedTuple):
       what has a number or a bool as its default; `infer_labels`, `generator` and `generator_fn`
       are handed in. Not imported here, as TensorFlow takes seconds.
     model: On which global model.
-    quick: Settings with which it ends within minutes, in place of the published ones.
+    quick: Settings with which it ends within minutes, in place of the published ones; or `{}`.
     one_image: Whether it looks for a single image.
     generator: Whether it gets a generator, trained on the server's own images.
     one_batch: Whether, as published, it takes the update for the gradient of one batch.
@@ -66,6 +66,11 @@ ATTACKS = {
   ),
   "robbing_the_fed": Attack("robbing:robbing_the_fed", "resnet18", {}, last_layer=False),
 }  # fmt: skip
+"""Their functions get the options: `steps=` is their keyword `steps` or `evaluations`, and every
+other keyword whose default is a number or a bool can be set by `attack_options=`. They call their
+`watch` after every step (the progress bar, Ctrl-C and `max_minutes` live in it), and raise
+`leakage.UnusableError` for a client that tells them nothing."""
+
 LABELS = ("idlg", "yin", "zsaa", "dimitrov", "irlg", "rlu")
 
 

@@ -46,7 +46,9 @@ class OriginalConfig:
   seed: int = option(
     0, "Of the partition and of all generators; the original has none.", at_least=0
   )
-  output_dir: str | None = option(None, "Results folder; null is results/original/<date and time>.")
+  output_dir: str | None = option(
+    None, "Results folder; null is results/original_crpa/<date and time>."
+  )
 
 
 def run(config: OriginalConfig) -> int:
@@ -71,7 +73,7 @@ def run(config: OriginalConfig) -> int:
   with bad_input():
     dataset = datasets.load(config.dataset, config.data_dir)
     split, clients = crpa_setup.distribute(ours, dataset)
-  results = results_folder.create(config, "original")
+  results = results_folder.create(config, "original_crpa")
   sys.modules["mlflow"] = _logger(results)
   sys.modules["dataloader"] = _loader(dataset, clients)
   tf.keras.utils.set_random_seed(config.seed)

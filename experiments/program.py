@@ -159,9 +159,15 @@ def federated(config: Any, name: str) -> int:
       return run_of.run(config, setup, runtime, results)
 
 
+_PATHS = (
+  *("data_dir", "start_from", "original"),
+  *("combinations", "distributions", "controls", "differential_privacy"),
+)
+
+
 def _with_absolute_paths(config: Any) -> Any:
   """What a run reads again when it is resumed, maybe from elsewhere."""
-  for name in ("data_dir", "start_from", "combinations"):
+  for name in _PATHS:
     if path := getattr(config, name, None):
       setattr(config, name, str(pathlib.Path(path).absolute()))
   return config

@@ -26,7 +26,7 @@ older ones, and for those that are still running."""
 
 FILE = "report.html"
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
-_ENVIRONMENT = ("versions", "runtime", "device", "intra_op_threads", "peak_memory_mb")
+_ENVIRONMENT = ("commit", "versions", "runtime", "device", "intra_op_threads", "peak_memory_mb")
 _IN_WORDS = "in_words"
 _FOREIGN = (
   *("html", "autolink", "automail", "link", "reference", "short_reference"),

@@ -53,8 +53,8 @@ def smoothness_prior() -> Any:
   """The option of every attack that trains a generator."""
   return option(
     0.0,
-    "Weight of a smoothness prior (mean absolute difference of neighbouring pixels) in the "
-    "generator's loss; 0 is the published attack.",
+    "Weight of a smoothness prior (absolute differences of neighbouring pixels in both directions, "
+    "over the number of values) in the generator's loss; 0 is the published attack.",
     at_least=0,
   )
 

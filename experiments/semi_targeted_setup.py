@@ -265,6 +265,7 @@ def _converged(config: SemiTargetedConfig, model_fn: keras_state.ModelFn) -> Con
     (
       "dataset", "model", "num_clients", "samples_per_client", "seed", "keep_optimizer_state",
       "clients_per_round", "batch_size", "local_epochs", "learning_rate", "converge_rounds",
+      "patience",
     ),
   )  # fmt: skip
   shapes = [

@@ -14,18 +14,28 @@ from tests import programs
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-ATTACK, MODEL, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ATTACK, SERVER_ATTACK, MODEL = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def printed(example, folder):
+  """What an example prints."""
+  (folder / "example.py").write_text(example)
+  result = subprocess.run(
+    [sys.executable, folder / "example.py"], capture_output=True, text=True, timeout=300
+  )
+  assert result.returncode == 0, result.stderr
+  return result.stdout
 
 
 def test_the_attack(tmp_path):
-  (tmp_path / "example.py").write_text(ATTACK)
-  result = subprocess.run(
-    [sys.executable, tmp_path / "example.py"], capture_output=True, text=True, timeout=300
-  )
-  assert result.returncode == 0, result.stderr
-  accuracy = {line.split()[0]: float(line.split()[1]) for line in result.stdout.splitlines()}
+  lines = printed(ATTACK, tmp_path).splitlines()
+  accuracy = {line.split()[0]: float(line.split()[1]) for line in lines}
   assert accuracy["mean"] < 0.5
   assert accuracy["coordinate_median"] > 0.85
+
+
+def test_the_attack_of_the_server(tmp_path):
+  assert float(printed(SERVER_ATTACK, tmp_path)) < 1e-3
 
 
 def test_the_model(tmp_path):
@@ -41,7 +51,7 @@ def test_the_model(tmp_path):
 
 
 def test_examples_are_short():
-  for example in (ATTACK, MODEL):
+  for example in (ATTACK, SERVER_ATTACK, MODEL):
     assert len(example.splitlines()) < 45
 
 

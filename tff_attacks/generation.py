@@ -30,7 +30,10 @@ def initial_generator(
 
 
 def mean_total_variation(images: tf.Tensor) -> tf.Tensor:
-  """Mean absolute difference between neighbouring pixels: what a smoothness prior weighs."""
+  """What a smoothness prior weighs: absolute differences of neighbouring pixels, over all values.
+
+  Those below and those beside a pixel are added up, so that it is about twice their mean.
+  """
   pixels = tf.cast(tf.reduce_prod(tf.shape(images)), tf.float32)
   return tf.reduce_sum(tf.image.total_variation(images)) / pixels
 

@@ -46,6 +46,18 @@ def test_another_attack_is_not_put_beside_the_published_values(experiment, chang
     published.read(experiment, str(other))
 
 
+def test_sweeps_of_different_data_sets_do_not_stand_together(tmp_path):
+  folders = [
+    sweep_of(tmp_path / name, name, [{"dataset": dataset, "attack": "crpa"}])
+    for name, dataset in (("combinations", "mnist"), ("controls", "fashion_mnist"))
+  ]
+  result = run_here(
+    "compare", *(f"{folder.name}={folder}" for folder in folders), f"output_dir={tmp_path / 'out'}"
+  )
+  assert result.returncode == 2
+  assert "combinations, controls: of different data sets, mnist, fashion_mnist" in result.stderr
+
+
 def test_compare_puts_a_sweep_beside_the_published_values(tmp_path):
   rng = np.random.default_rng(0)
   rows = []

@@ -31,8 +31,8 @@ class Parameters(NamedTuple):
     discriminator_learning_rate: Of the discriminator's SGD; 0 leaves the discriminator
       as it was downloaded.
     steps: GAN steps in a round; 0 means one pass over the adversary's images.
-    total_variation: Weight of a smoothness prior in the generator's loss, the mean
-      absolute difference between neighbouring pixels; 0 in the study.
+    total_variation: Weight of a smoothness prior in the generator's loss, see
+      `generation.mean_total_variation`; 0 in the study.
     start_round: First round, from 0, in which the attack may start.
     start_accuracy: It starts once the global model's accuracy is above this, which is 0 until the
       server is told; -1 waits for none.

@@ -31,8 +31,8 @@ class Parameters(NamedTuple):
     drawn_images: How many of them, drawn at random, it trains on.
     steps: Updates of the generator each round.
     generator_learning_rate: Of the generator's optimizer.
-    total_variation: Weight of a smoothness prior in the generator's loss, the mean absolute
-      difference between neighbouring pixels; 0 in the paper.
+    total_variation: Weight of a smoothness prior in the generator's loss, see
+      `generation.mean_total_variation`; 0 in the paper.
     start_accuracy: The attack starts once the global model's accuracy is above this.
     latest_start: Round, from 0, in which it starts at the latest.
   """

@@ -94,8 +94,9 @@ def separate(
     prior: Sources `[count, size]` -> what they cost.
     decorrelation: Weight of the similarity between sources.
     temperature: See `similarity`.
-    negentropy: Weight of the square of the mean log cosh (Eq. 23), which is the larger the less a
-      source peaks. The source's code computes it and then sets it to 0.
+    negentropy: Weight of the square of the mean log cosh, which is the larger the less a source
+      peaks (the text of `Privacy attack in federated learning is not easy` has the mean of the
+      log of cosh squared). The source's code computes it and then sets it to 0.
     steps: Of Adam.
     learning_rate: Of Adam.
     watch: See `search.Watch`.

@@ -32,9 +32,12 @@ def weights_as(model: tf.keras.Model, weights: Sequence[tf.Tensor]) -> Iterator[
     for name, value in vars(layer).items()
     if id(value) in by_variable
   ]
-  missing = len(by_variable) - len({id(value) for _, _, value in places})
+  held = {id(value) for _, _, value in places}
+  missing = [variable.name for variable in model.trainable_variables if id(variable) not in held]
   if missing:
-    raise ValueError(f"model: {missing} weights are no attributes of their layers")
+    raise ValueError(
+      f"model: these weights are no attributes of their layers: {', '.join(missing)}"
+    )
   try:
     for attributes, name, value in places:
       attributes[name] = by_variable[id(value)]

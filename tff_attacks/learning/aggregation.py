@@ -141,7 +141,10 @@ def build_aggregator(
     raise ValueError(f"aggregator: unknown {name!r}; allowed: {', '.join(NAMES)}")
   refuses = server is not None
   if not refuses and name not in _ASSUME_NOTHING:
-    raise ValueError(f"aggregator: {name} needs to know what the server assumes of its clients")
+    raise ValueError(
+      f"aggregator: {name} needs to know what the server assumes of its clients, give "
+      "server=Assumptions(clients_per_round=..., byzantine=...)"
+    )
   server = server or Assumptions(clients_per_round=1)
   if name in BOUNDED and math.isinf(server.norm_bound):
     raise ValueError(f"norm_bound: aggregator={name} needs one")

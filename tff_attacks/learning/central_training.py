@@ -37,7 +37,7 @@ def train(
 
   Args:
     model: Of `keras_state.build`, its weights assigned: images -> outputs `[n, C]`.
-    loss_fn: (labels, outputs) -> mean loss.
+    loss_fn: (labels, outputs) -> mean loss; regularisation of the model is added to it.
     images: float32 `[n, height, width, channels]` in [-1, 1].
     labels: int32 `[n]`.
     steps: Minibatches in all.
@@ -69,6 +69,7 @@ def train(
     own = keras_state.fold_in(tf.stack([tf.constant(seed, tf.int64), step]), _DROPOUT)
     with tf.GradientTape() as tape:
       loss = loss_fn(targets, keras_state.call(model, inputs, own))
+      loss += tf.add_n([0.0, *model.losses])
     gradients = tape.gradient(loss, model.trainable_variables)
     optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     return loss

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pathlib
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ import tensorflow_federated as tff
 
 from tff_attacks import coroutines, files
 
-_PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "keras", "numpy")
+_PACKAGES = (
+  *("tff-attacks", "tensorflow", "tensorflow-federated", "tensorflow-privacy", "keras", "numpy"),
+  *("scipy", "dp-accounting"),
+)
 
 
 class Results:
@@ -125,13 +129,26 @@ def _finite(values: Any) -> Any:
 
 
 def environment(process_ids: list[int]) -> dict[str, Any]:
-  """Versions and threads of this process, and the peak memory of all processes so far."""
+  """Code, versions and threads of this process, and the peak memory of all so far."""
   threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "0")
   return {
+    "commit": _commit(),
     "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     "intra_op_threads": (threads.isdigit() and int(threads)) or len(os.sched_getaffinity(0)),
     "peak_memory_mb": round(sum(map(peak_memory_mb, process_ids))),
   }
+
+
+def _commit() -> str | None:
+  """What is checked out, `-dirty` if it was changed since; None if it is no checkout, or no git."""
+  command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+  try:
+    done = subprocess.run(
+      command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return done.stdout.strip()
 
 
 def peak_memory_mb(process_id: int) -> float:

@@ -43,6 +43,26 @@ def test_it_learns():
   assert np.mean(calls == digits.test.labels) > 0.9
 
 
+def test_regularisation_counts():
+  def regularised():
+    penalty = tf.keras.regularizers.L2(1.0)
+    return tf.keras.Sequential(
+      [
+        tf.keras.layers.Input([8, 8, 1]),
+        tf.keras.layers.Flatten(),
+        tf.keras.layers.Dense(3, kernel_regularizer=penalty),
+      ]
+    )
+
+  network, seen = model(build=regularised), []
+  penalty = float(tf.add_n(network.losses))
+  central_training.train(
+    network, lambda labels, outputs: tf.constant(0.0), *data(), steps=1, seed=0, batch_size=8,
+    watch=lambda step, loss: seen.append(loss),
+  )  # fmt: skip
+  assert seen == [pytest.approx(penalty)]
+
+
 def test_the_learning_rate_is_warmed_up_and_brought_to_zero_along_a_cosine():
   """Without a gradient, a step of AdamW takes 1% of the learning rate off the weights."""
   network = model()
