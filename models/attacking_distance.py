@@ -26,7 +26,7 @@ def classifier(
 def unpooled(
   image_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10
 ) -> tf.keras.Model:
-  """The same as the paper's text reads, without any pooling."""
+  """`classifier` as the paper's text reads, without any pooling; arguments and model as there."""
   return _classifier(image_shape, num_classes, pooled=False)
 
 

@@ -48,6 +48,9 @@ def critic(image_shape: tuple[int, int, int], width: int = 128) -> tf.keras.Mode
   Args:
     image_shape: As the generator's.
     width: Channels after the first layer; each layer has twice as many.
+
+  Returns:
+    A model from images in [-1, 1] to scores `[n, 1]`.
   """
   body = [layers.Input(image_shape)]
   for block in range(shapes.doublings(image_shape)[-1]):

@@ -15,6 +15,9 @@ def lenet(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model
   Args:
     image_shape: Height, width and channels.
     num_classes: C.
+
+  Returns:
+    A model from images in [-1, 1] to logits `[n, C]`.
   """
 
   def uniform():
@@ -44,6 +47,9 @@ def cnn(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
   Args:
     image_shape: Height, width and channels.
     num_classes: C.
+
+  Returns:
+    A model from images in [-1, 1] to logits `[n, C]`.
   """
   return tf.keras.Sequential(
     [
@@ -67,6 +73,9 @@ def dlf_cnn(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Mod
   Args:
     image_shape: Height, width and channels.
     num_classes: C.
+
+  Returns:
+    A model from images in [-1, 1] to logits `[n, C]`.
   """
   return tf.keras.Sequential(
     [
@@ -88,6 +97,9 @@ def mlp(image_shape: tuple[int, int, int], num_classes: int) -> tf.keras.Model:
   Args:
     image_shape: Height, width and channels.
     num_classes: C.
+
+  Returns:
+    A model from images in [-1, 1] to logits `[n, C]`.
   """
   return tf.keras.Sequential(
     [

@@ -125,7 +125,16 @@ def _flipped(state: State) -> tf.Tensor:
 
 
 def flip(data: Images, state: State, seed: tf.Tensor) -> Images:
-  """All images of the sources, relabelled, and as many others as the injection rate says."""
+  """All images of the sources, relabelled, and as many others as the injection rate says.
+
+  Args:
+    data: The client's images, `[n, ...]`.
+    state: Which classes are sources, what they are called, and the injection rate.
+    seed: int32 `[2]`, of the choice of the others.
+
+  Returns:
+    Images `[m, ...]`, m <= n, the relabelled ones first.
+  """
   of_source = tf.gather(_flipped(state), data.labels)
   flipped, others = tf.where(of_source)[:, 0], tf.where(~of_source)[:, 0]
   others = tf.random.experimental.stateless_shuffle(others, keras_state.fold_in(seed, 0))

@@ -15,7 +15,16 @@ LACKS = ("both", "reconstruct", "none")
 
 
 def one_class(num_clients: int, num_classes: int, images_per_class: int) -> np.ndarray:
-  """Client k holds `images_per_class` images of class k (mod C), shared if others do: alpha = 0."""
+  """Client k holds the images of class k (mod C), shared if others do: alpha = 0.
+
+  Args:
+    num_clients: Number of clients.
+    num_classes: Number of classes, C.
+    images_per_class: Images of each class to hand out.
+
+  Returns:
+    int `[clients, classes]`, how many images of each class each client holds.
+  """
   table = np.zeros([num_clients, num_classes], int)
   holders = np.bincount(np.arange(num_clients) % num_classes, minlength=num_classes)
   for client in range(num_clients):
@@ -28,7 +37,7 @@ def shards(num_clients: int, num_classes: int, images_per_class: int) -> np.ndar
   """Two neighbouring classes per client, each class split among its clients.
 
   With 10 clients and 10 classes: clients 0 and 1 share classes 0 and 1, clients 2
-  and 3 share classes 2 and 3, and so on.
+  and 3 share classes 2 and 3, and so on. Arguments and table as in `one_class`.
   """
   table = np.zeros([num_clients, num_classes], int)
   pairs = num_classes // 2
@@ -44,7 +53,7 @@ def shards(num_clients: int, num_classes: int, images_per_class: int) -> np.ndar
 
 
 def iid(num_clients: int, num_classes: int, images_per_class: int) -> np.ndarray:
-  """Every client holds the same number of images of every class."""
+  """Every client holds as many images of every class; arguments and table as in `one_class`."""
   return np.full([num_clients, num_classes], images_per_class // num_clients)
 
 

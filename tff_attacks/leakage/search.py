@@ -91,6 +91,9 @@ def lbfgs(
     start: Where to start.
     steps: Iterations at most.
     watch: Told every iteration.
+
+  Raises:
+    UnusableError: If no step had a finite loss.
   """
   shapes = [np.shape(value) for value in start]
   sizes = [int(np.prod(shape)) for shape in shapes]
@@ -186,6 +189,9 @@ class Descent:
       given: Structure of tensors, for the loss.
       watch: Told every step.
       show: What it is shown.
+
+    Raises:
+      UnusableError: If no step had a finite loss.
     """
     if self._box is not None:
       start = [np.clip(start[0], *self._box), *start[1:]]
@@ -239,6 +245,9 @@ def descend(
     box: What the first value stays within; None lets it leave.
     watch: Told every step.
     show: What it is shown.
+
+  Raises:
+    UnusableError: If no step had a finite loss.
   """
   descent = Descent(lambda values, given: loss_fn(values), optimizer, signed, box)
   return descent(start, steps, watch=watch, show=show)
@@ -276,6 +285,7 @@ def evolve(
 
   Raises:
     ValueError: If there are fewer evaluations than a generation has points.
+    UnusableError: If no step had a finite loss.
   """
   check_evaluations(evaluations, start.size)
   # cma takes a seed of 0 for the time.

@@ -42,7 +42,13 @@ def adversary_task_accuracies(
 def max_adversary_task_accuracy(
   confusion: np.ndarray, source: int, num_classes: int
 ) -> tuple[float, int]:
-  """max-ATA: the highest ts-ATA over all other classes, and its class (Eq. 8)."""
+  """max-ATA: the highest ts-ATA over all other classes, and its class (Eq. 8).
+
+  Args:
+    confusion: int `[outputs, outputs]`, row = true class, column = prediction.
+    source: The class that is attacked.
+    num_classes: C; an output beyond them is no class of the data, and no target.
+  """
   counts = confusion[source, :num_classes].copy()
   counts[source] = -1
   target = int(counts.argmax())

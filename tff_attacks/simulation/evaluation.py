@@ -44,7 +44,13 @@ def build_evaluation(
   loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
   test: Images,
 ) -> Callable[[ModelWeights], Evaluation]:
-  """Returns a function that evaluates weights on `test`."""
+  """Returns a function that evaluates weights on `test`.
+
+  Args:
+    model_fn: Builds the global model.
+    loss_fn: (labels `[n]`, outputs `[n, classes]`) -> mean loss.
+    test: Images and labels, kept as tensors.
+  """
   model = keras_state.build(model_fn)
   classes = model.output_shape[-1]
   images, labels = tf.nest.map_structure(tf.convert_to_tensor, test)
