@@ -220,6 +220,34 @@ def test_an_image_folder_of_a_users_own(tmp_path):
     leakage_setup.prepare(one)
 
 
+@pytest.mark.parametrize(
+  ("options", "better"),
+  [
+    (["attack=robbing_the_fed", "imprint_bins=100", "model=mlp"], 50),
+    pytest.param(["attack=grnn", "steps=150"], 5, marks=pytest.mark.slow),
+  ],
+  ids=["robbing_the_fed", "grnn"],
+)
+def test_single_images_of_tiny_imagenet_layout(options, better, tmp_path):
+  """64x64 JPEGs in train/<class>/images, as that data set has them."""
+  rng = np.random.default_rng(0)
+  for label in range(2):
+    folder = tmp_path / "train" / f"n{label:08d}" / "images"
+    folder.mkdir(parents=True)
+    for i in range(10):
+      coarse = Image.fromarray(rng.integers(0, 256, [4, 4, 3], np.uint8))
+      coarse.resize((64, 64), Image.BICUBIC).save(folder / f"n{label:08d}_{i}.JPEG")
+  result = run(
+    "dataset=image_folder", f"data_dir={tmp_path / 'train'}", "image_size=64", "num_clients=1",
+    "samples_per_client=8", "batch_size=1", "auxiliary_images=0", *options,
+    f"output_dir={tmp_path / 'run'}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  (score,) = pd.read_csv(tmp_path / "run" / "scores.csv").to_dict("records")
+  assert score["psnr"] > max(score["guess_psnr"], score["mean_psnr"]) + better
+  assert score["identified"] == 1
+
+
 def test_without_victims_the_federation_is_only_trained(tmp_path):
   folder = tmp_path / "run"
   result = run(*SHORT, "victims=0", "rounds=2", f"output_dir={folder}")
