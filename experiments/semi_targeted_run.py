@@ -142,8 +142,8 @@ class Observer:
     self._malicious = set(setup.adversaries)
     self._targets = {source: int(setup.parameters.targets[source]) for source in config.sources}
     self._start = start
-    self._first = _first_round(config, start)
-    self._privacy = client_privacy.of(config, setup.sample, start.rounds, self._first)
+    first = _first_round(config, start)
+    self._privacy = client_privacy.of(config, setup.sample, start.rounds, first)
     self._before = setup.compiled.evaluate(start.weights).confusion
     self._save_features(start.weights)
 
