@@ -292,7 +292,8 @@ def _finish(config: AdversarialLeakageConfig, accuracy: dict[str, float], result
   plots.draw(results.folder)
   settings = adversarial.settings(scores.dropna(subset="hits")).to_dict("records")
   summary = {"accuracy": accuracy, "settings": settings, "seed": config.seed}
-  results.write_json("summary", summary | environment([os.getpid()]))
+  summary |= {"device": tf.config.list_logical_devices()[-1].name, **environment([os.getpid()])}
+  results.write_json("summary", summary)
   print(_report(config, accuracy, results))
   print(f"Report: {html.write(results.folder)}")
   return 0

@@ -1,6 +1,7 @@
 """Puts sweeps beside the published values, and this project beside the published code."""
 
 import dataclasses
+import os
 
 from experiments import original_crpa, program, results_folder, saved_config
 from experiments.options import ConfigError, option, validate
@@ -44,6 +45,7 @@ def run(config: CompareConfig) -> int:
 
   # pandas and SciPy take a second to import.
   from experiments import beside_original, published, report
+  from tff_attacks.simulation import results as results_lib
 
   names = published.SWEEPS
   if not config.original and not any(getattr(config, name) for name in names):
@@ -66,6 +68,7 @@ def run(config: CompareConfig) -> int:
     text = "\n".join(lines)
     files.write_text(results.folder / "compare.md", text)
     print(text)
+    results.write_json("summary", results_lib.environment([os.getpid()]))
     print(f"Report: {report.write(results.folder)}")
   return 0
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from experiments import federated_run, judging
@@ -20,6 +21,7 @@ from tff_attacks.plots import information_stealing as plots
 from tff_attacks.simulation import evaluation, loop
 from tff_attacks.simulation import results as results_lib
 
+_REFERENCE = pathlib.Path(__file__).parent / "reference" / "information_stealing.csv"
 _JUDGED = 100
 _REAL = 200
 
@@ -175,6 +177,8 @@ class Observer:
         real=test.images[test.labels == config.target][:_JUDGED],
       )
     plots.draw_all(folder, config.target, started)
+    if config.preset == "paper" and config.attack != "none":
+      summary["published"] = _published(config.dataset, config.target)
     return summary
 
   def sentence(self, summary: dict[str, Any]) -> str:
@@ -205,3 +209,8 @@ class Observer:
       f"{before['test_accuracy']:.2f} before and {after['test_accuracy']:.2f} at the end, macro F1 "
       f"{before['f1']:.2f} and {after['f1']:.2f}."
     )
+
+
+def _published(dataset: str, target: int) -> dict[str, float]:
+  values = pd.read_csv(_REFERENCE).set_index(["dataset", "target"])
+  return values.loc[dataset, target].to_dict() if (dataset, target) in values.index else {}

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
+from experiments.leakage_config import LeakageConfig
 from experiments.tables import markdown, number
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "leakage.csv"
@@ -124,6 +125,16 @@ def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
     and identified >= max(mean["guess_identified"], mean["mean_identified"]) + _MORE
   )
   return finding, "yes" if recognisable == expected else "no"
+
+
+def of_run(config: LeakageConfig) -> dict[str, str]:
+  """What the paper says of the same attack on one gradient, or on one of a hundred clients."""
+  setting = "one_image" if config.batch_size == 1 else "one_batch"
+  if config.mode == "federated":
+    setting = "many_clients" if config.num_clients == 100 else ""
+  finding, _ = published_finding(config.attack, setting)
+  comparable = config.preset == "paper" and config.dataset == "cifar10"
+  return {"published_finding": finding} if comparable and finding else {}
 
 
 def published_finding(attack: str, setting: str) -> tuple[str, bool | None]:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from experiments import federated_run, leakage_attacks, leakage_generator, leakage_setup
+from experiments import (
+  federated_run,
+  leakage_attacks,
+  leakage_generator,
+  leakage_report,
+  leakage_setup,
+)
 from experiments.leakage_config import ATTACKS, LeakageConfig, sought_images
 from experiments.leakage_setup import Setup
 from experiments.runtime_options import Runtime
@@ -107,6 +113,7 @@ class Observer:
       **scores.drop(columns="round").mean(numeric_only=True).to_dict(),
       **{name: scores[name].dropna().iloc[0] for name in ("not_run", "failed") if name in scores},
       "victims": len(scores),
+      **leakage_report.of_run(config),
       **{
         f"{name}_victims": int(scores[name].notna().sum()) if name in scores else 0
         for name in ("failed", "not_run")

@@ -204,7 +204,8 @@ def row(one: Run, folder: pathlib.Path, control: pathlib.Path | None) -> dict[st
   config = one.config
   summary = json.loads((folder / "summary.json").read_text())
   left_out = (
-    "runtime", "device", "versions", "intra_op_threads", "peak_memory_mb", "rounds", "seed",
+    "runtime", "device", "commit", "versions", "intra_op_threads", "peak_memory_mb",
+    "rounds", "seed", "published_finding",
   )  # fmt: skip
   return {
     "run": one.name,

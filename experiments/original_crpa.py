@@ -65,7 +65,7 @@ def run(config: OriginalConfig) -> int:
   matplotlib.use("Agg")
   import tensorflow as tf
 
-  from experiments import crpa_setup
+  from experiments import crpa_setup, report
   from tff_attacks.simulation import results as results_lib
 
   ours = CRPAConfig(**shared(config, CRPAConfig) | {"adversary": "original"})
@@ -89,7 +89,7 @@ def run(config: OriginalConfig) -> int:
     GPU="",
   )
   results.write_json("summary", results_lib.environment([os.getpid()]))
-  print(f"Results: {results.folder}")
+  print(f"Report: {report.write(results.folder)}")
   return 0
 
 

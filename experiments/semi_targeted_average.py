@@ -32,7 +32,7 @@ def run(config: AverageConfig) -> int:
     raise ConfigError("sweeps: give at least one folder")
 
   # pandas and SciPy take a second to import.
-  from experiments import semi_targeted_tables
+  from experiments import report, semi_targeted_tables
   from tff_attacks import files
 
   summaries = [_read(folder) for folder in config.sweeps]
@@ -43,7 +43,7 @@ def run(config: AverageConfig) -> int:
     text = "\n".join(semi_targeted_tables.average(summaries))
     files.write_text(results.folder / "average.md", text)
     print(text)
-    print(f"Results: {results.folder}")
+    print(f"Report: {report.write(results.folder)}")
   return 0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from experiments import client_privacy, federated_run, program
+from experiments import client_privacy, federated_run, program, semi_targeted_tables
 from experiments import semi_targeted_setup as setup_lib
 from experiments.runtime_options import Runtime
 from experiments.semi_targeted_config import NO_TARGET, SemiTargetedConfig
@@ -234,6 +234,7 @@ class Observer:
     return {
       **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
       "best_ata": best["ata"],
+      **semi_targeted_tables.of_run(config),
       "its_mta": best["mta"],
       "its_targets": its_targets,
       "best_mta": metrics["mta"].max(),

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from experiments.semi_targeted_config import CHOOSING
+from experiments.semi_targeted_config import CHOOSING, SemiTargetedConfig
 from experiments.tables import markdown, number
 
 REFERENCE = pathlib.Path(__file__).parent / "reference" / "semi_targeted.csv"
@@ -101,6 +101,19 @@ def average(summaries: list[pd.DataFrame]) -> list[str]:
     *markdown(("attack", "frequency", "over", "times", "published"), ratios),
     "",
   ]
+
+
+def of_run(config: SemiTargetedConfig) -> dict[str, float]:
+  """What the paper has beside a run in its setting: of one target, if ADA chooses it, or of nine.
+
+  Args:
+    config: Of the run.
+  """
+  values = _published(config.dataset, config.sources)
+  cell = (config.attack, config.attacking_frequency)
+  if config.preset != "paper" or cell not in values.index:
+    return {}
+  return values.loc[cell].add_prefix("published_").to_dict()
 
 
 def _published(dataset: str, sources: list[int]) -> pd.DataFrame:

@@ -69,13 +69,18 @@ Row = Callable[[Run, pathlib.Path, pathlib.Path | None], dict[str, Any]]
 `attack` and what the figures group by."""
 
 
+Report = Callable[[Any, pathlib.Path], str | None]
+"""(config, folder): draws and prints what `summary.csv` shows -> the same in a sentence, if it is
+not in a file (`.md`)."""
+
+
 def run(
   config: Any,
   name: str,
   script: str,
   plan: Callable[[Any], list[Run]],
   row: Row,
-  report: Callable[[Any, pathlib.Path], None],
+  report: Report,
 ) -> int:
   """Runs, or goes on with, a sweep and returns the exit status.
 
@@ -87,7 +92,7 @@ def run(
     plan: (config) -> the runs. Raises `ConfigError` at bad input. May fill in options that
       it chooses itself; they are kept with the results.
     row: What a run leaves in the summary.
-    report: (config, folder) -> None. Draws and says what `summary.csv` shows.
+    report: Of the finished runs.
   """
   resuming = config.resume is not None
   if resuming:
@@ -122,16 +127,27 @@ def run(
         html.write(finished)
     failures = _failures(folder, runs)
     summary = summarise(folder, runs, row)
-    print(f"{len(runs) - len(failures)} of {len(runs)} runs are complete: {folder / 'summary.csv'}")
+    in_words = f"{len(runs) - len(failures)} of {len(runs)} runs are complete."
+    print(in_words, folder / "summary.csv")
     if not failures.empty:
       print(f"Failed ({folder / FAILURES}):", failures.to_string(index=False), sep="\n")
       print(f"Try them again with {program.argument('resume', folder)}")
     try:
       if not summary.empty and (summary["attack"] != "none").any():
-        report(config, folder)
+        in_words = f"{in_words} {report(config, folder) or ''}".strip()
     finally:
+      _write_summary(results, config, in_words)
       print(f"Report: {html.write(folder)}")
     return 0 if failures.empty else 1
+
+
+def _write_summary(results: Any, config: Any, in_words: str) -> None:
+  from tff_attacks.simulation import results as results_lib  # TensorFlow takes seconds to import.
+
+  environment = results_lib.environment([])
+  del environment["peak_memory_mb"]  # The runs' is in their summaries.
+  summary = {"in_words": in_words, "runtime": config.runtime, "device": config.device}
+  results.write_json("summary", summary | environment)
 
 
 def _check_models(config: Any, given: set[str]) -> None:

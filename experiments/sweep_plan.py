@@ -170,6 +170,16 @@ def _confusion_matrices(folder: pathlib.Path) -> np.ndarray:
   return classification.read_confusion_matrices(folder / "confusion.csv")
 
 
+def _in_words(summary: pd.DataFrame) -> str:
+  attacked = summary[summary["attack"] == "crpa"].dropna(subset="average_attack_accuracy")
+  if attacked.empty:
+    return "No run with the attack has an AAA."
+  return (
+    f"AAA is {attacked['average_attack_accuracy'].mean():.2f} in the mean of the {len(attacked)} "
+    f"runs with the attack, {attacked['no_attack'].mean():.2f} in the same federations without it."
+  )
+
+
 def run(
   config: SweepConfig,
   name: str,
@@ -189,8 +199,10 @@ def run(
 
   def compared(config, folder):
     from experiments import published  # SciPy and Matplotlib take seconds.
+    from tff_attacks.plots import study
 
     report(config, folder)
     published.write(folder)
+    return _in_words(study.read(folder))
 
   return sweep.run(config, name, "crpa", checked, row, compared)

@@ -52,7 +52,7 @@ def test_the_model(tmp_path):
 
 def test_examples_are_short():
   for example in (ATTACK, SERVER_ATTACK, MODEL):
-    assert len(example.splitlines()) < 45
+    assert len(example.splitlines()) < 40
 
 
 def commands(path):

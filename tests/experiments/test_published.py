@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
-from experiments import published, semi_targeted_tables
+from experiments import information_stealing_run, leakage_report, published, semi_targeted_tables
 from experiments.crpa_config import CRPAConfig
+from experiments.leakage_config import LeakageConfig
+from experiments.semi_targeted_config import SemiTargetedConfig
 
 
 def test_the_study_that_was_published_is_read_as_printed():
@@ -41,6 +43,47 @@ def test_the_semi_targeted_values_have_the_papers_averages():
     ("ada_partial", "mta", [0.780, 0.820, 0.819]),
   ):
     assert means.loc[attack, column].tolist() == pytest.approx(expected, abs=1.01e-3)
+
+
+@pytest.mark.parametrize(
+  ("changes", "expected"),
+  [
+    ({}, {"published_ata": 0.387, "published_mta": 0.990}),
+    ({"attack": "train_and_scale"}, {"published_ata": 0.051, "published_mta": 0.990}),
+    ({"attack": "none"}, {}),
+    ({"attacking_frequency": 0.02}, {}),
+    ({"sources": [3]}, {}),
+    ({"preset": "quick"}, {}),
+  ],
+)
+def test_what_was_published_of_a_semi_targeted_run(changes, expected):
+  config = SemiTargetedConfig(
+    **{"preset": "paper", "dataset": "mnist", "attack": "ada_full", "sources": [2],
+       "attacking_frequency": 0.01} | changes
+  )  # fmt: skip
+  assert semi_targeted_tables.of_run(config) == expected
+
+
+@pytest.mark.parametrize(
+  ("changes", "figure"),
+  [
+    ({"mode": "gradient", "batch_size": 1}, "Fig. 5"),
+    ({"mode": "federated", "num_clients": 100}, "Fig. 18"),
+    ({"mode": "gradient", "batch_size": 10}, None),
+    ({"mode": "federated", "num_clients": 10}, None),
+    ({"mode": "gradient", "batch_size": 1, "dataset": "mnist"}, None),
+    ({"mode": "gradient", "batch_size": 1, "preset": "quick"}, None),
+  ],
+)
+def test_what_was_published_of_a_reconstruction(changes, figure):
+  config = LeakageConfig(**{"preset": "paper", "dataset": "cifar10", "attack": "dlg"} | changes)
+  said = leakage_report.of_run(config)
+  assert figure in said["published_finding"] if figure else said == {}
+
+
+def test_what_was_published_of_information_stealing():
+  assert information_stealing_run._published("mnist", 1)["lowest_distance"] == 0.00173
+  assert information_stealing_run._published("mnist", 2) == {}
 
 
 PRIVATE = {

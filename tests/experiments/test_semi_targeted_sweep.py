@@ -195,6 +195,7 @@ def test_the_average_over_data_sets(tmp_path):
   sweeps = f"sweeps=[{tmp_path / 'a'},{tmp_path / 'b'}]"
   result = programs.run_here("semi_targeted_average", sweeps, f"output_dir={tmp_path / 'average'}")
   assert result.returncode == 0, result.stderr
+  assert (tmp_path / "average" / "report.html").exists()
   text = (tmp_path / "average" / "average.md").read_text()
   # 0.4 and 0.2; published 0.191 and 0.400, of ADA 0.832 and 0.581.
   assert "| train and scale | 0.05 | 2 | 0.300 +/- 0.141 | 0.010 | 0.985 | 0.295 | 0.776 |" in text

@@ -126,6 +126,10 @@ def finished(tmp_path_factory):
 def test_a_sweep_leaves_its_summary_and_figures(finished):
   folder, result = finished
   assert "6 of 6 runs are complete" in result.stdout
+  said = json.loads((folder / "summary.json").read_text())
+  assert said["in_words"].startswith("6 of 6 runs are complete. AAA is ")
+  assert said["versions"]["tensorflow"] == "2.14.1"
+  assert said["in_words"] in (folder / "report.html").read_text()
   assert "round" in result.stderr  # The progress line.
   summary = pd.read_csv(folder / "summary.csv", float_precision="round_trip")
   assert sorted(summary["attack"]) == ["crpa"] * 4 + ["none"] * 2
