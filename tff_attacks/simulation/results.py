@@ -141,7 +141,7 @@ def environment(process_ids: list[int]) -> dict[str, Any]:
 
 def _commit() -> str | None:
   """What is checked out, `-dirty` if it was changed since; None if it is no checkout, or no git."""
-  command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+  command = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
   try:
     done = subprocess.run(
       command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=True
