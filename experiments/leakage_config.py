@@ -29,6 +29,7 @@ class Attack(NamedTuple):
     last_layer: Whether it looks at the last layer, which must then be fully connected.
     mixtures: Whether it needs a unit of the first fully connected layer for each image.
     any_scale: Whether it knows neither brightness nor contrast of an image, nor its sign.
+    searches: Whether it takes steps.
   """
 
   function: str
@@ -40,6 +41,7 @@ class Attack(NamedTuple):
   last_layer: bool = True
   mixtures: bool = False
   any_scale: bool = False
+  searches: bool = True
 
 
 ATTACKS = {
@@ -64,7 +66,9 @@ ATTACKS = {
     },
     one_batch=True, last_layer=False, mixtures=True,
   ),
-  "robbing_the_fed": Attack("robbing:robbing_the_fed", "resnet18", {}, last_layer=False),
+  "robbing_the_fed": Attack(
+    "robbing:robbing_the_fed", "resnet18", {}, last_layer=False, searches=False
+  ),
 }  # fmt: skip
 """Their functions get the options: `steps=` is their keyword `steps` or `evaluations`, and every
 other keyword whose default is a number or a bool can be set by `attack_options=`. They call their
@@ -181,6 +185,8 @@ def check(config: LeakageConfig) -> None:
     raise ConfigError("batch_size: must be samples_per_client or less with mode=gradient")
   if config.attack == "robbing_the_fed" and not config.imprint_bins:
     raise ConfigError("imprint_bins: robbing_the_fed needs an imprint block, give 100")
+  if config.steps is not None and not ATTACKS[config.attack].searches:
+    raise ConfigError(f"steps: {config.attack} does not search, leave it out")
   if config.imprint_bins == 1:
     raise ConfigError("imprint_bins: must be 0, or 2 or more")
   if config.imprint_weights == "small" and not config.imprint_bins:

@@ -137,7 +137,9 @@ def plan(config: LeakageTableConfig) -> list[Run]:
       for setting, partition, changes in _cells(config, attack):
         name = f"{attack}-{setting}-{partition}-seed{seed}"
         options = shared(config, LeakageConfig) | {"attack": attack, "seed": seed} | changes
-        if config.steps is not None:
+        if not ATTACKS[attack].searches:
+          options["steps"] = None
+        elif config.steps is not None:
           options["steps"] = config.steps
         options["data_dir"] = data.folder(options["dataset"], config.data_dir)
         after = ""

@@ -29,6 +29,10 @@ def probabilities(image_shape, num_classes):
     (["labels=given", "images=2"], "images: labels=given has 4 labels, leave it out"),
     (["victims=11"], "victims: there are 10 clients"),
     (["attack=robbing_the_fed"], "imprint_bins: robbing_the_fed needs an imprint block"),
+    (
+      ["attack=robbing_the_fed", "imprint_bins=9", "steps=5"],
+      "steps: robbing_the_fed does not search, leave it out",
+    ),
     (["imprint_weights=small"], "imprint_weights: there is no imprint block"),
     (["imprint_bins=1"], "imprint_bins: must be 0, or 2 or more"),
     (["attack_options=[steps]"], "attack_options: 'steps' is not allowed; allowed: <name>:<value>"),

@@ -63,8 +63,9 @@ def test_columns_are_what_they_say():
   assert {run.config.steps for run in published} == {None}
 
 
-def test_given_steps_are_those_of_every_cell():
-  assert {run.config.steps for run in plan(steps=60)} == {60}
+def test_given_steps_are_those_of_every_search():
+  for run in plan(steps=60):
+    assert run.config.steps == (None if run.attack == "robbing_the_fed" else 60)
 
 
 def test_one_generator_serves_all_runs_of_a_seed():
