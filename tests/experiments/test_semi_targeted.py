@@ -287,7 +287,7 @@ def test_once_begun_it_needs_its_start_no_more(finished):
   [
     ({"model": "attacking_distance_unpooled"}, "has model=attacking_distance, not attacking_dis"),
     ({"converge_rounds": 9}, "has converge_rounds=.*, not 9"),
-    ({"patience": 9}, "has patience=.*, not 9"),
+    ({"converge_rounds": 6, "patience": 9}, "has patience=2, not 9"),
     ({"seed": 1}, "has seed=0, not 1"),
     ({"samples_per_client": 50}, "has samples_per_client=60, not 50"),
     ({"learning_rate": 0.1}, "has learning_rate=0.001, not 0.1"),
