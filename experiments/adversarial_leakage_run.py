@@ -22,6 +22,7 @@ from tff_attacks.leakage import functional, gradient_matching, labels, leakage, 
 from tff_attacks.metrics import adversarial
 from tff_attacks.metrics import leakage as likeness
 from tff_attacks.plots import adversarial as plots
+from tff_attacks.runtime import gpus
 from tff_attacks.simulation.results import Results, environment
 
 _NOISE = 1000
@@ -292,7 +293,7 @@ def _finish(config: AdversarialLeakageConfig, accuracy: dict[str, float], result
   plots.draw(results.folder)
   settings = adversarial.settings(scores.dropna(subset="hits")).to_dict("records")
   summary = {"accuracy": accuracy, "settings": settings, "seed": config.seed}
-  summary |= {"device": tf.config.list_logical_devices()[-1].name, **environment([os.getpid()])}
+  summary |= {"device": gpus.default_device(), **environment([os.getpid()])}
   results.write_json("summary", summary)
   print(_report(config, accuracy, results))
   print(f"Report: {html.write(results.folder)}")

@@ -101,7 +101,7 @@ def start(config: RuntimeOptions) -> Iterator[Runtime]:
       field = "" if isinstance(error, ValueError) else "workers: "
       raise ConfigError(f"{field}{error}") from error
     stack.enter_context(tf.device(config.device))
-    device = config.device or ("GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0")
+    device = config.device or gpus.default_device()
 
     def place(structure):
       return tf.nest.map_structure(tf.convert_to_tensor, structure)

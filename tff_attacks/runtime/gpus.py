@@ -5,6 +5,11 @@ import logging
 import tensorflow as tf
 
 
+def default_device() -> str:
+  """Where TensorFlow computes if it is not told: on the first GPU, if it finds one."""
+  return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+
+
 def prepare(repeatable: bool = True) -> None:
   """Lets memory grow as needed, and makes GPUs compute as a CPU does, each time the same.
 

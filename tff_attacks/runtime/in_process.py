@@ -33,7 +33,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.executors import cardinalities_utils
 
-from tff_attacks.runtime import binding, leaf, values
+from tff_attacks.runtime import binding, gpus, leaf, values
 from tff_attacks.runtime.intrinsics import Clients, Function
 from tff_attacks.runtime.values import Value
 
@@ -130,7 +130,7 @@ class InProcessContext(tff.framework.SyncContext):
     key = hashlib.sha256(proto.SerializeToString(deterministic=True)).digest()
     found = self._leaves.get(key)
     if found is None:
-      device = self._device or ("GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0")
+      device = self._device or gpus.default_device()
       if not device.endswith("CPU:0") and "ReduceDataset" in leaf.op_types(proto):
         logging.warning(
           "A computation reduces a dataset, which TensorFlow does on the CPU, whatever the "

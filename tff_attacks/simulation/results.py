@@ -141,11 +141,12 @@ def environment(process_ids: list[int]) -> dict[str, Any]:
 
 def _commit() -> str | None:
   """What is checked out, `-dirty` if it was changed since; None if it is no checkout, or no git."""
-  command = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+  root = pathlib.Path(__file__).parents[2]
+  # By its own name, as an installed package may lie in the checkout of something else.
+  checkout = (f"--git-dir={root / '.git'}", f"--work-tree={root}")
+  command = ("git", *checkout, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
   try:
-    done = subprocess.run(
-      command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
   except (OSError, subprocess.CalledProcessError):
     return None
   return done.stdout.strip()
