@@ -8,6 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# An image's patches take many times its memory: 25/4 with kernels of 5 and strides of 2.
+_RECORDS_AT_ONCE = 32
+
 
 def conv2d_layer_computation(
   layer_instance: tf.keras.layers.Conv2D,
@@ -50,19 +53,24 @@ def conv2d_layer_computation(
   layer_instance.activation = activation
   outputs = base_vars if activation is None else activation(base_vars)
 
-  def sqr_norm_fn(base_vars_grads):
+  def sqr_norms_of(images, gradients):
     patches = tf.image.extract_patches(
-      input_args[0],
+      images,
       sizes=[1, *layer_instance.kernel_size, 1],
       strides=[1, *layer_instance.strides, 1],
       rates=[1, *layer_instance.dilation_rate, 1],
       padding=layer_instance.padding.upper(),
     )
-    patches, gradients = (_rows(t, num_microbatches) for t in (patches, base_vars_grads))
+    patches, gradients = (_rows(t, num_microbatches) for t in (patches, gradients))
     sqr_norms = _sqr_norms_of_products(patches, gradients)
     if layer_instance.use_bias:
       sqr_norms += tf.reduce_sum(tf.reduce_sum(gradients, axis=1) ** 2, axis=1)
     return sqr_norms
+
+  def sqr_norm_fn(base_vars_grads):
+    if num_microbatches is not None:
+      return sqr_norms_of(input_args[0], base_vars_grads)
+    return _few_at_once(sqr_norms_of, input_args[0], base_vars_grads)
 
   return base_vars, outputs, sqr_norm_fn
 
@@ -77,6 +85,24 @@ def check_layer(layer: tf.keras.layers.Conv2D) -> None:
     raise NotImplementedError("a convolution with groups has no fast gradient norm")
   if layer.data_format != "channels_last":
     raise NotImplementedError("a convolution with channels first has no fast gradient norm")
+
+
+def _few_at_once(
+  sqr_norms_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], images: tf.Tensor, gradients: tf.Tensor
+) -> tf.Tensor:
+  """The squared norms of all records, a few after another."""
+  records = tf.shape(images)[0]
+  parts = -(-records // _RECORDS_AT_ONCE)
+
+  def step(part, norms):
+    few = slice(part * _RECORDS_AT_ONCE, (part + 1) * _RECORDS_AT_ONCE)
+    return part + 1, norms.write(part, sqr_norms_of(images[few], gradients[few]))
+
+  norms = tf.TensorArray(images.dtype, parts, infer_shape=False, element_shape=[None])
+  _, norms = tf.while_loop(
+    lambda part, _: part < parts, step, (tf.constant(0), norms), parallel_iterations=1
+  )
+  return norms.concat()
 
 
 def _rows(images: tf.Tensor, num_microbatches: tf.Tensor | None) -> tf.Tensor:

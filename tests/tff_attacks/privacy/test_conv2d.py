@@ -60,6 +60,25 @@ def test_fast_norms_are_those_of_explicit_gradients(case, seed, microbatched):
   np.testing.assert_allclose(fast, explicit, rtol=1e-4)
 
 
+@pytest.mark.parametrize("records", [31, 32, 33, 70])
+def test_many_records_are_taken_a_few_at_once(records):
+  layer = tf.keras.layers.Conv2D(3, 3, strides=2)
+  layer.build([None, 6, 6, 2])
+  images = tf.random.stateless_normal([records, 6, 6, 2], [0, 1])
+  gradients = tf.random.stateless_normal([records, 2, 2, 3], [0, 2])
+
+  def sqr_norms(images, gradients):
+    with tf.GradientTape() as tape:
+      _, _, sqr_norm = conv2d.conv2d_layer_computation(layer, (images,), {}, tape)
+    return sqr_norm(gradients)
+
+  singly = [sqr_norms(images[i : i + 1], gradients[i : i + 1])[0] for i in range(records)]
+  np.testing.assert_allclose(sqr_norms(images, gradients), singly, rtol=1e-5)
+  specs = [tf.TensorSpec([None, *t.shape[1:]]) for t in (images, gradients)]
+  graph = tf.function(sqr_norms, specs, autograph=False)
+  np.testing.assert_allclose(graph(images, gradients), singly, rtol=1e-5)
+
+
 @pytest.mark.parametrize("filters", [2, 64])
 def test_both_forms_are_used(filters, monkeypatch):
   """Many channels at few positions make the Gram matrices cheaper, and the other way round."""
