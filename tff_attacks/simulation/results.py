@@ -132,7 +132,7 @@ def environment(process_ids: list[int]) -> dict[str, Any]:
   """Code, versions and threads of this process, and the peak memory of all so far."""
   threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "0")
   return {
-    "commit": _commit(),
+    "commit": _COMMIT,
     "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     "intra_op_threads": (threads.isdigit() and int(threads)) or len(os.sched_getaffinity(0)),
     "peak_memory_mb": round(sum(map(peak_memory_mb, process_ids))),
@@ -150,6 +150,10 @@ def _commit() -> str | None:
   except (OSError, subprocess.CalledProcessError):
     return None
   return done.stdout.strip()
+
+
+# Of the code that was loaded: the checkout may change while a program runs.
+_COMMIT = _commit()
 
 
 def peak_memory_mb(process_id: int) -> float:
