@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments.leakage_report import published_finding
+from experiments.leakage_report import published
 from experiments.tables import markdown, number
 from tff_attacks.metrics import reconstruction
 
@@ -51,7 +51,7 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
 def _cell(
   setting: str, clients: int, dataset: str, runs: pd.DataFrame, agreement: bool
 ) -> tuple[str, ...]:
-  finding, recognisable = published_finding("dmgan", setting)
+  finding, recognisable, _ = published("dmgan", setting)
   agreed = "yes" if (runs["succeeded"].mean() > 0.5) == recognisable else "no"
   # Of runs that diverged there are no scores.
   mean = runs.reindex(columns=_MEANS).astype(float).mean()

@@ -106,7 +106,10 @@ def build(
     keywords["generator_fn"] = functools.partial(
       grnn_networks.generator, model.input_shape[1:], classes
     )
-    keywords["generator_fn"]()  # Refuses sizes that it cannot make.
+    try:
+      keywords["generator_fn"]()
+    except ValueError as error:  # It cannot make images of such a size.
+      raise ValueError(f"attack: {config.attack}: {error}") from error
   reconstruct = attack(model_fn, **keywords)
   if facts.mixtures:
     dense = feature_inversion.first_dense(model)

@@ -1,11 +1,12 @@
 """A table of reconstructions, beside what the paper says of them."""
 
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from experiments.leakage_config import LeakageConfig
+from experiments.leakage_config import ATTACKS, LeakageConfig
 from experiments.tables import markdown, number
 
 _REFERENCE = pathlib.Path(__file__).parent / "reference" / "leakage.csv"
@@ -15,8 +16,8 @@ _AGREEMENT = (
   f" Images count as recognisable, to be compared with the paper's words, where {_RECOVERED:.0%} "
   f"of those found are identified, by {_MORE:.0%} more than of the guess, and the PSNR is above "
   "the guess's; those of clients whose update cannot be used count as not identified: the same as "
-  "the paper in {} of {} cells (its words and these limits as we read and set them; partitions "
-  "count separately)."
+  "the paper in {} of {} cells, of which {} are of other data than the paper's (its words and "
+  "these limits as we read and set them; partitions count separately)."
 )
 
 
@@ -38,7 +39,12 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     "of a guess", "correlation", "of a guess", "identified", "of a guess", "copied",
     "labels right", "of a guess", "seconds", "the paper", "agreed",
   )  # fmt: skip
-  agreed = [row[-1] for row in rows if row[-1] in ("yes", "no")]
+  agreed = [row[-1] for row in rows]
+  compared = agreed.count("yes") + agreed.count("no")
+  elsewhere = sum(
+    bool(row[-1]) and (runs["dataset"] != published(attack, setting).data).any()
+    for row, ((attack, _, setting, _), runs) in zip(rows, _grouped(summary), strict=True)
+  )
   return [
     "# Reconstructions by a curious server",
     "",
@@ -52,7 +58,7 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
     f"than {leakage.COPY_DB} dB, but for clients whose update cannot be used; of a guess's at most "
     f"{_largest(summary, 'guess_copied', 'mean_copied'):.0%}. Labels right: of "
     "those found; a guess has equally many of each class, and where few are found almost any are "
-    "right." + (_AGREEMENT.format(agreed.count("yes"), len(agreed)) if agreement else ""),
+    "right." + (_AGREEMENT.format(agreed.count("yes"), compared, elsewhere) if agreement else ""),
   ]
 
 
@@ -111,7 +117,7 @@ def _left_out_clients(runs: pd.DataFrame) -> str:
 
 def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
   """What the paper found there, and whether we did, too; empty where it says nothing."""
-  finding, expected = published_finding(attack, setting)
+  finding, expected, _ = published(attack, setting)
   nulls = ["guess_psnr", "mean_psnr", "guess_identified", "mean_identified"]
   names = ["identified", "psnr", *nulls, "failed", "failed_victims", "victims"]
   runs = runs.reindex(columns=names).dropna(subset=["identified", "failed"], how="all")
@@ -129,18 +135,42 @@ def _paper(attack: str, setting: str, runs: pd.DataFrame) -> tuple[str, str]:
 
 def of_run(config: LeakageConfig) -> dict[str, str]:
   """What the paper says of the same attack on one gradient, or on one of a hundred clients."""
+  from experiments import leakage_table  # Which uses this module.
+
   setting = "one_image" if config.batch_size == 1 else "one_batch"
-  if config.mode == "federated":
+  usual = {"model": ATTACKS[config.attack].model} | leakage_table.OWN.get(config.attack, {})
+  if config.mode == "gradient":
+    usual |= leakage_table.ON_ONE_GRADIENT.get(config.attack, {})
+  else:
     setting = "many_clients" if config.num_clients == 100 else ""
-  finding, _ = published_finding(config.attack, setting)
-  comparable = config.preset == "paper" and config.dataset == "cifar10"
-  return {"published_finding": finding} if comparable and finding else {}
+  paper = published(config.attack, setting)
+  comparable = (
+    config.preset == "paper"
+    and config.dataset == paper.data
+    and (config.model or ATTACKS[config.attack].model) == usual["model"]
+  )
+  return {"published_finding": paper.finding} if comparable and paper.finding else {}
 
 
-def published_finding(attack: str, setting: str) -> tuple[str, bool | None]:
-  """The paper's words, and whether it recognises the images, if it says so."""
-  published = pd.read_csv(_REFERENCE).set_index(["attack", "setting"])
-  if (attack, setting) not in published.index:
-    return "", None
-  finding, recognisable = published.loc[(attack, setting), ["finding", "recognisable"]]
-  return finding, None if np.isnan(recognisable) else bool(recognisable)
+class Published(NamedTuple):
+  """What the paper says.
+
+  Attributes:
+    finding: In words; empty if nothing.
+    recognisable: Whether it recognises the images; None if it does not say.
+    data: The name of its data set; empty if it does not say.
+  """
+
+  finding: str
+  recognisable: bool | None
+  data: str
+
+
+def published(attack: str, setting: str) -> Published:
+  """What the paper says of an attack in a setting."""
+  rows = pd.read_csv(_REFERENCE).set_index(["attack", "setting"])
+  if (attack, setting) not in rows.index:
+    return Published("", None, "")
+  row = rows.loc[(attack, setting)]
+  recognisable = None if np.isnan(row["recognisable"]) else bool(row["recognisable"])
+  return Published(row["finding"], recognisable, "" if pd.isna(row["data"]) else row["data"])

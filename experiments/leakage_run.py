@@ -144,7 +144,8 @@ class Observer:
       self._results.release("scores", {"not_run": str(error)}, victim)
       return
     except leakage.UnusableError as error:  # The client may have diverged.
-      self._results.release("scores", {"failed": str(error)}, victim)
+      if not interrupted:  # Else a resumed run begins this victim anew.
+        self._results.release("scores", {"failed": str(error)}, victim)
       return
     seconds = time.monotonic() - start
     compared = metrics.compare(found.images, data, setup.dataset.test, seed, any_scale)
@@ -156,7 +157,7 @@ class Observer:
       losses=found.losses,
     )
     plots.reconstructions(self._results.folder, victim)
-    row = _row(found, compared, data, setup, seconds)
+    row = _row(found, compared, data, setup, seconds) | {"steps": bar.n}
     if interrupted:  # The best so far can be looked at; a resumed run begins this victim anew.
       print(f"After {row['steps']} steps: PSNR {row['psnr']:.1f} dB, SSIM {row['ssim']:.2f}.")
     else:
@@ -212,7 +213,6 @@ def _row(
     "copies": compared.found.copied * len(found.images),
     "images": len(data.images),
     "seconds": seconds,
-    "steps": len(found.losses),
   }
 
 

@@ -225,8 +225,9 @@ def test_an_image_folder_of_a_users_own(tmp_path):
   [
     (["attack=robbing_the_fed", "imprint_bins=100", "model=mlp"], 50),
     pytest.param(["attack=grnn", "steps=150"], 5, marks=pytest.mark.slow),
+    pytest.param(["attack=inverting_gradients", "steps=300"], 5, marks=pytest.mark.slow),
   ],
-  ids=["robbing_the_fed", "grnn"],
+  ids=["robbing_the_fed", "grnn", "inverting_gradients"],
 )
 def test_single_images_of_tiny_imagenet_layout(options, better, tmp_path):
   """64x64 JPEGs in train/<class>/images, as that data set has them."""

@@ -1,5 +1,7 @@
 """What the options of `experiments.leakage` are checked for, and what they become."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +9,7 @@ import tensorflow as tf
 from experiments import leakage_attacks, leakage_config, leakage_setup
 from experiments.leakage_config import ATTACKS, check, sought_images
 from experiments.options import ConfigError
+from models import leakage as leakage_models
 from tests.experiments.test_leakage import config, run
 from tff_attacks import keras_state
 from tff_attacks.leakage import labels
@@ -111,6 +114,12 @@ def test_features_that_are_fewer_than_the_images_cannot_be_told_apart():
   asked = config(attack="feature_inversion", batch_size=4)
   with pytest.raises(ValueError, match="50 units of 3 features cannot tell 4 apart, give images=3"):
     leakage_attacks.build(asked, model_fn, None)
+
+
+def test_images_that_the_generator_cannot_make_are_refused():
+  model_fn = functools.partial(leakage_models.cnn, (30, 30, 1), 10)
+  with pytest.raises(ValueError, match=r"attack: grnn: The generator needs sides .*, found 30x30"):
+    leakage_attacks.build(config(attack="grnn"), model_fn, None)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

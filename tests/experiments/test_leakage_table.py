@@ -109,7 +109,7 @@ def test_bad_numbers_are_refused():
 
 def runs_of(attack, setting, identified, **values):
   base = {
-    "attack": attack, "model": "cnn", "setting": setting, "partition": "iid",
+    "attack": attack, "model": "cnn", "setting": setting, "partition": "iid", "dataset": "cifar10",
     "psnr": 20.0, "guess_psnr": 12.0,
     "mean_psnr": 14.0, "ssim": 0.5, "guess_ssim": 0.3, "mean_ssim": 0.2, "correlation": 0.9,
     "guess_correlation": 0.4, "mean_correlation": 0.6, "guess_copied": 0.0, "mean_copied": 0.25,
@@ -136,7 +136,13 @@ def test_the_report_compares_with_the_papers_words():
   assert cells[0][8:12] == ["0.50", "0.30", "0.90", "0.60"]
   assert cells[0][12:17] == ["90%", "10%", "5%", "90%", "80%"]
   assert "of a guess's at most 25%" in lines[-1]
-  assert "the same as the paper in 2 of 3 cells" in lines[-1]
+  assert "the same as the paper in 2 of 3 cells, of which 0 are of other data" in lines[-1]
+
+
+def test_findings_of_other_data_than_the_papers_are_told():
+  rows = runs_of("cocktail_party", "one_batch", [1.0])
+  lines = leakage_report.describe(pd.DataFrame(rows))
+  assert "the same as the paper in 1 of 1 cells, of which 1 are of other data" in lines[-1]
 
 
 def agreed(**values):

@@ -68,7 +68,9 @@ def test_what_was_published_of_a_semi_targeted_run(changes, expected):
   ("changes", "figure"),
   [
     ({"mode": "gradient", "batch_size": 1}, "Fig. 5"),
-    ({"mode": "federated", "num_clients": 100}, "Fig. 18"),
+    ({"mode": "federated", "num_clients": 100, "model": "cnn"}, "Fig. 18"),
+    ({"mode": "federated", "num_clients": 100}, None),
+    ({"mode": "federated", "num_clients": 100, "attack": "dlf"}, None),
     ({"mode": "gradient", "batch_size": 10}, None),
     ({"mode": "federated", "num_clients": 10}, None),
     ({"mode": "gradient", "batch_size": 1, "dataset": "mnist"}, None),

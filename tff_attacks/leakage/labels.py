@@ -29,7 +29,9 @@ Infer = Callable[[tf.keras.Model, Observation, int], np.ndarray]
 """(model, observation, seed) -> counts, int `[C]`."""
 
 _DUMMIES = 256
-_LOGITS = 1000
+_DRAWS = 1000
+_POINTS = 11
+_REPEATS = 4
 _BATCH = 256
 """Images at a time: the features of all that a server has might not fit in memory."""
 
@@ -125,23 +127,33 @@ def irlg(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarr
 
 
 def rlu(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
-  """Counts from the outputs that the server's own images of each class have (Eqs. 13 to 16).
+  """Counts from the outputs that the server's own images of each class have (Eqs. 13 to 18).
 
-  Their logits are taken for Gaussian. Over several steps they are interpolated from the global to
-  the client's weights, both of which the server has, rather than followed by Eq. 18. Eq. 15 is
-  solved without its constraint, the solution then projected to counts.
+  Their logits are taken for Gaussian. Of a client that took several steps the server has them at
+  both ends, and takes them to go from one to the other on a straight line, as fast as the bias's
+  expected gradient is large (Eq. 18): the mean over the steps has most of where they move little.
+  Eq. 15 is solved without its constraint, the solution then projected to counts.
 
   Source: https://arxiv.org/abs/2405.00955. (The off-diagonal of the paper's H is transposed.)
 
   Raises:
     ValueError: If the server has no image of some class.
   """
-  shares = _shares(observation)
-  outputs = (1 - shares.mean()) * _expected_outputs(model, observation.weights, observation, seed)
-  if len(shares) > 1:
-    last = _expected_outputs(model, _client_weights(observation), observation, seed)
-    outputs += shares.mean() * last
-  return _solve(outputs, _head(model, observation).bias, observation.num_samples)
+  bias = _head(model, observation).bias
+  first = _logits(model, observation.weights, observation)
+  if leakage.num_steps(observation) == 1:
+    return _solve(_expected_outputs(first, seed), bias, observation.num_samples)
+  last = _logits(model, _client_weights(observation), observation)
+  between = ((1 - x) * first + x * last for x in np.linspace(0, 1, _POINTS))
+  outputs = np.stack([_expected_outputs(moments, seed) for moments in between])
+  times = np.full(_POINTS, 1 / _POINTS)
+  for _ in range(_REPEATS):  # The gradient depends on the counts.
+    counts = _solve(np.tensordot(times, outputs, 1), bias, observation.num_samples)
+    shares = counts / observation.num_samples
+    speeds = np.linalg.norm(shares @ outputs - shares, axis=1)
+    times = 1 / np.maximum(speeds, 1e-3)
+    times /= times.sum()
+  return _solve(np.tensordot(times, outputs, 1), bias, observation.num_samples)
 
 
 def given(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
@@ -237,25 +249,30 @@ def _estimated_counts(
   return count * (outputs - sums / features)
 
 
-def _expected_outputs(
-  model: tf.keras.Model, weights: ModelWeights, observation: Observation, seed: int
-) -> np.ndarray:
-  """Row c: mean outputs of the server's images of class c, their logits taken for Gaussian."""
-  classes = range(model.output_shape[-1])
+def _logits(model: tf.keras.Model, weights: ModelWeights, observation: Observation) -> np.ndarray:
+  """For each class the mean of the logits of the server's images, and their covariances below.
+
+  `[C, 1 + C, C]`.
+  """
   images, labels = observation.auxiliary or Images(np.array([]), np.array([]))
+  classes = range(model.output_shape[-1])
   for label in classes:
     if label not in labels:
       raise ValueError(f"rlu: the server has no image of class {label} of its own")
   _, logits = _forward(model, weights, images)
-  rng = np.random.default_rng(seed)
-  rows = []
+  moments = []
   for label in classes:
     own = logits[np.asarray(labels) == label]
     mean = own.mean(axis=0)
-    covariance = (own - mean).T @ (own - mean) / len(own)
-    drawn = rng.multivariate_normal(mean, covariance, _LOGITS, method="eigh")
-    rows.append(tf.nn.softmax(drawn).numpy().mean(axis=0))
-  return np.stack(rows)
+    moments.append([mean, *(own - mean).T @ (own - mean) / len(own)])
+  return np.array(moments)
+
+
+def _expected_outputs(moments: np.ndarray, seed: int) -> np.ndarray:
+  """Row c: mean outputs of images of class c, their logits drawn from Gaussians."""
+  rng = np.random.default_rng(seed)
+  drawn = [rng.multivariate_normal(m[0], m[1:], _DRAWS, method="eigh") for m in moments]
+  return tf.nn.softmax(drawn).numpy().mean(axis=1)
 
 
 def _forward(

@@ -113,7 +113,7 @@ def test_five_epochs_that_change_little(method, at_least, accuracies):
 
 
 def test_after_five_epochs_that_change_much_it_helps_to_follow_the_outputs(accuracies):
-  assert accuracies["fast", "rlu"] >= max(0.6, accuracies["fast", "guess"] + 0.1)
+  assert accuracies["fast", "rlu"] >= max(0.72, accuracies["fast", "guess"] + 0.2)
   assert accuracies["fast", "dimitrov"] >= accuracies["fast", "zsaa"] + 0.03
 
 
@@ -150,7 +150,7 @@ def test_rlu_expects_the_outputs_of_gaussian_logits(model, digits):
   weights = keras_state.initial_weights(mlp, 0)
   weights.trainable[-2] *= 30
   observation = Observation(weights, None, 1, 1, 1, 1.0, digits.train)
-  found = label_inference._expected_outputs(model, weights, observation, 0)
+  found = label_inference._expected_outputs(label_inference._logits(model, weights, observation), 0)
   logits = keras_state.build(mlp, weights)(digits.train.images).numpy()
   rng = np.random.default_rng(1)
   expected = []

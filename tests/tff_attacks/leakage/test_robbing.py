@@ -111,6 +111,16 @@ def test_the_model_behind_the_block_sees_how_bright_an_image_is(small):
   np.testing.assert_allclose(block(data.images), seen * row, atol=1e-4)
 
 
+def test_a_pretrained_model_keeps_its_weights():
+  backbone = models.cnn(IMAGE_SHAPE, CLASSES)
+  backbone.set_weights([np.full_like(w, 0.25) for w in backbone.get_weights()])
+  model = imprint.imprint(lambda: backbone, np.array([-0.5, 0.5]))()
+  for found, expected in zip(
+    model.get_weights()[imprint.NUM_ARRAYS :], backbone.get_weights(), strict=True
+  ):
+    np.testing.assert_array_equal(found, expected)
+
+
 def client(small, seed):
   """What is read off the update of a client with four batches of ten, and its images."""
   data = photographs(seed, 40)
