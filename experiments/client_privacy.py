@@ -60,8 +60,9 @@ def of(config: SemiTargetedConfig, sample: loop.Sample, before: int, first: int)
     batch_size=config.num_clients,
   )
   noisy = config.aggregator in aggregator_names.NOISY
-  void = "the weights that it starts from may be of a training without noise"
-  return ClientPrivacy(
-    mechanism if noisy else None, sample, before, first, config.delta,
-    void if config.start_from is not None else "",
-  )  # fmt: skip
+  void = ""
+  if config.start_from is not None:
+    void = "the weights that it starts from may be of a training without noise"
+  elif config.attack != "none" and not config.honest_sources:
+    void = "compromised clients get images of the sources that honest clients may hold"
+  return ClientPrivacy(mechanism if noisy else None, sample, before, first, config.delta, void)

@@ -41,9 +41,7 @@ def run(
     },
   )
   if config.privacy != "none":
-    statement = setup.privacy.statement(config.rounds)
-    files.write_text(results.folder / "privacy.txt", statement)
-    print(statement)
+    print(f"Of all {config.rounds} rounds: {setup.privacy.verdict(config.rounds).strip()}")
   server, clients = crpa_setup.initial_states(config, setup)
   return federated_run.run(
     "crpa",
@@ -142,6 +140,9 @@ class Observer:
       "published_average_attack_accuracy": published.average_attack_accuracy(config),
     }
     if config.privacy != "none":
+      statement = self._setup.privacy.statement(config.rounds)
+      files.write_text(folder / "privacy.txt", statement)
+      print(statement)
       summary["noise_multiplier"] = self._setup.privacy.mechanism.noise_multiplier
     if config.attack != "none":
       adversary = progress.clients[self._setup.split.adversary]

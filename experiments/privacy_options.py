@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from experiments.options import ConfigError, option
 
+_LEAST_NOISE = 1e-6
+"""Of less epsilon has no finite number."""
+
 
 @dataclasses.dataclass
 class PrivacyOptions:
@@ -23,7 +26,7 @@ class PrivacyOptions:
   )
   noise_multiplier: float | None = option(
     None, "Standard deviation of the noise over l2_norm_clip; 0 clips only.",
-    at_least=0, at_most=1e4,
+    at_least=0, at_most=1e3,
   )  # fmt: skip
   target_epsilon: float | None = option(
     None, "In the place of noise_multiplier: the least noise with this epsilon at the end.", above=0
@@ -86,6 +89,15 @@ class Privacy(NamedTuple):
 
     return accounting.epsilon(mechanism, rounds, self.delta, accounting.POISSON)
 
+  def verdict(self, rounds: int) -> str:
+    """How much that protects, in a sentence."""
+    from tff_attacks.privacy import accounting
+
+    if self.void:
+      return accounting.no_guarantee(self.void)
+    unit = "client" if self.kind == "clients" else "record"
+    return accounting.verdict(self.epsilon(rounds)["epsilon"], unit)
+
   def statement(self, rounds: int) -> str:
     """What is guaranteed after so many rounds, in words."""
     from tff_attacks.privacy import accounting
@@ -112,6 +124,11 @@ def check(config: Any) -> None:
       )
   elif sum(value is not None for value in noise) != 1:
     raise ConfigError("noise_multiplier: give it or target_epsilon, and one of them only")
+  if config.noise_multiplier and config.noise_multiplier < _LEAST_NOISE:
+    raise ConfigError(
+      f"noise_multiplier: {config.noise_multiplier:g} is not allowed; allowed: 0, or from "
+      f"{_LEAST_NOISE:g}"
+    )
   if config.privacy == "microbatches" and config.batch_size % config.microbatches:
     raise ConfigError(
       f"microbatches: {config.microbatches} does not divide batch_size, {config.batch_size}"

@@ -279,8 +279,11 @@ def test_other_federations(arguments, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["epsilon"] == pytest.approx(metrics["epsilon"].iloc[-1])
     assert summary["noise_multiplier"] > 0
-    assert "Protected:" in (tmp_path / "privacy.txt").read_text()
-    assert "Protected:" in result.stdout
+    statement = (tmp_path / "privacy.txt").read_text()
+    assert statement.startswith("Protected:")
+    before, _, after = result.stdout.partition(statement)
+    assert "Of all 2 rounds: Epsilon" in before
+    assert "Report: " in after
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ CLIENTS = {"privacy": "clients", "noise_multiplier": 1.0}
     ({"privacy": "records"}, "noise_multiplier: give it or target_epsilon, and one of them only"),
     ({**RECORDS, "target_epsilon": 1.0}, "noise_multiplier: give it or target_epsilon, and one"),
     ({**RECORDS, "noise_multiplier": -1.0}, "noise_multiplier: -1.0 is not allowed; allowed: 0 or"),
+    (
+      {**RECORDS, "noise_multiplier": 1e-7},
+      "noise_multiplier: 1e-07 is not allowed; allowed: 0, or from 1e-06",
+    ),
     ({**RECORDS, "l2_norm_clip": 0.0}, "l2_norm_clip: 0.0 is not allowed; allowed: above 0"),
     ({**RECORDS, "l2_norm_clip": float("inf")}, "l2_norm_clip: inf is not allowed"),
     ({**RECORDS, "delta": 1.0}, "delta: 1 is not allowed; allowed: below 1 / 1"),
@@ -120,7 +124,7 @@ def test_refuses_before_anything_is_loaded(changes, message):
     ),
     (
       {"privacy": "records", "target_epsilon": 1e9},
-      "target_epsilon: no noise multiplier from 0.01 to 10000 has epsilon = 1e.09",
+      "target_epsilon: no noise multiplier from 0.01 to 1000 has epsilon = 1e.09",
     ),
   ],
 )
@@ -168,10 +172,8 @@ def protected(one):
   return split, crpa_setup.protection(one, split)
 
 
-@pytest.mark.parametrize("mode", ["microbatches", "clients"])
+@pytest.mark.parametrize("mode", ["microbatches", "records", "clients"])
 def test_the_noise_that_is_declared_is_added(mode):
-  """(`records` is checked where it is made.)"""
-
   options = {
     "attack": "none", "optimizer": "sgd", "learning_rate": 0.5, "delta": 0.01, "l2_norm_clip": 2.5,
   }  # fmt: skip
@@ -188,9 +190,12 @@ def test_the_noise_that_is_declared_is_added(mode):
     parts = zip(after.weights.trainable, start.trainable, strict=True)
     return np.concatenate([np.ravel(a - b) for a, b in parts])
 
-  # At the clients in each of their steps, at the server in their sum; the mean is of ten.
-  steps = -(-asked.images_per_class // asked.batch_size)
-  factor = 0.5 * np.sqrt(10 * steps) if mode == "microbatches" else 1
+  # At the clients in their one step, at the server in their sum; the mean is of ten.
+  assert asked.images_per_class <= asked.batch_size
+  at_clients = 0.5 * np.sqrt(10)
+  factor = {
+    "microbatches": at_clients, "records": at_clients / asked.images_per_class, "clients": 1,
+  }[mode]  # fmt: skip
   noise = moved(100.0) - moved(0.0)
   assert noise.std() == pytest.approx(2.5 * 100 * factor / 10, rel=0.02)
 

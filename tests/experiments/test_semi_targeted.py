@@ -175,10 +175,12 @@ def test_epsilon_is_that_of_whoever_took_part_most_often(tmp_path):
   assert text in " ".join(result.stdout.split())
 
 
-def test_noise_after_a_start_elsewhere_proves_nothing(finished, tmp_path):
+@pytest.mark.parametrize("option", ["start_from={}", "honest_sources=false"])
+def test_noise_proves_nothing_of_what_was_without_it(option, finished, tmp_path):
+  """Weights of another training, or images of honest clients at compromised ones."""
   result = run(
     *SHORT, "aggregator=dp", "norm_bound=1", "noise_multiplier=0.5", "rounds=1",
-    f"start_from={finished[0]}", f"output_dir={tmp_path}",
+    option.format(finished[0]), f"output_dir={tmp_path}",
   )  # fmt: skip
   assert result.returncode == 0, result.stderr
   assert "epsilon" not in pd.read_csv(tmp_path / "metrics.csv")

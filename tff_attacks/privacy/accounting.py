@@ -18,7 +18,7 @@ from tensorflow_privacy.privacy.analysis import compute_dp_sgd_privacy_lib
 SHUFFLED, POISSON = "shuffled", "poisson"
 
 # Beyond, the Poisson divergences round to less than nothing.
-_NOISE = (0.01, 1e4)
+_NOISE = (0.01, 1e3)
 
 
 class Mechanism(NamedTuple):
@@ -176,8 +176,8 @@ def client_statement(mechanism: Mechanism, rounds: int, delta: float, of: int | 
     "other clients and the adversary among them. Not protected: anything from the server, which "
     "sees each update before the noise; what stands in partition.json and clients.csv; in "
     "metrics.csv, summary.json and events the training losses, the norms of the updates and how "
-    "many were not finite; the checkpoints; the scores of the reconstructions, which compare with "
-    "the clients' images.",
+    "many were not finite; the checkpoints, and converged.npz where there is one; the scores of "
+    "the reconstructions, which compare with the clients' images.",
     f"{taken} sampling protects nobody. Client-level DP (a client left out, the divisor staying) "
     f"at delta = {delta}, noise multiplier {mechanism.noise_multiplier:.4g}: epsilon {value:.3f}.",
     verdict(value, "client") + _by_delta(delta, mechanism.records, "client"),

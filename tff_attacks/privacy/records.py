@@ -35,7 +35,8 @@ def check_model(model: tf.keras.Model) -> None:
   """Checks that every trainable layer of a model has a fast gradient norm.
 
   Raises:
-    ValueError: If one has none, or it or a weight of it is used twice.
+    ValueError: If one has none, or it or a weight of it is used twice, or a model in it has a
+      `training` of its own.
   """
   known = registry()
   if not utils.has_internal_compute_graph(model):
@@ -64,6 +65,8 @@ def _calls(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
   for nodes in model._nodes_by_depth.values():
     for node in nodes:
       if utils.has_internal_compute_graph(node.layer):
+        if node.call_kwargs.get("training") is not None:
+          raise ValueError(f"model {node.layer.name} in it is called with training=, leave it out")
         yield from _calls(node.layer)
       elif not node.is_input:
         yield node.layer
@@ -120,7 +123,7 @@ def _recorded(
   """Calls a layer in training mode; trainable ones leave what their norms need."""
 
   def call(layer, args, kwargs):
-    if layer._expects_training_arg:
+    if layer._expects_training_arg and kwargs.get("training") is None:
       kwargs = {**kwargs, "training": True}
     if not layer.trainable_variables:
       return layer(*args, **kwargs), None

@@ -82,6 +82,15 @@ def test_noise_has_its_standard_deviation(kind):
   assert noise.std() == pytest.approx(clip * multiplier / CLIENTS, rel=0.02)
 
 
+def test_where_noise_is_large_the_median_gets_as_much():
+  clip, multiplier = 3.0, 1.0  # Above 0.05 x clients.
+  (result,), _ = aggregate(clients.adaptive_clipping(clip, multiplier, CLIENTS), updates())
+  (silent,), _ = aggregate(clients.adaptive_clipping(clip, 0.0, CLIENTS), updates())
+  left = (multiplier**-2 - (2 * multiplier) ** -2) ** -0.5
+  noise = (result[0] - silent[0]).ravel()
+  assert noise.std() == pytest.approx(clip * left / CLIENTS, rel=0.02)
+
+
 @pytest.mark.parametrize("kind", [clients.fixed_clipping, clients.adaptive_clipping])
 def test_noise_comes_from_the_seed_and_differs_between_rounds(kind):
   factory = kind(3.0, 0.2, CLIENTS)

@@ -27,6 +27,7 @@ def network(dropout):
   hidden = layers.Conv2D(40, 3, strides=2, use_bias=False)(inputs)
   hidden = layers.Dropout(dropout)(layers.LeakyReLU()(hidden))
   hidden = layers.Dropout(dropout)(inner(hidden))
+  hidden = layers.Dropout(0.5)(hidden, training=False)
   hidden = layers.Dense(8, activation="relu")(hidden)
   return tf.keras.Model(inputs, layers.Dense(tiny.NUM_CLASSES)(hidden))
 
