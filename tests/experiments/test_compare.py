@@ -145,6 +145,29 @@ def test_the_committed_table_of_privacy_is_of_its_runs(dataset, alphas):
       assert cells[2] == f"{attacked['reconstructed'].sum()} of {len(attacked)}"
 
 
+def test_the_committed_table_of_the_studys_size_is_of_its_rounds():
+  folder = RESULTS / "differential_privacy_mnist"
+  text = (folder / "README.md").read_text().replace("*", "")
+  lines = text.partition("rounds 1 to 20")[2].splitlines()[2:]
+  names = {
+    "no privacy": "none", "batches clipped": "microbatches_clipped", "as published": "microbatches",
+    "records clipped": "records_clipped", "noise for records": "records",
+  }  # fmt: skip
+  runs = pd.read_csv(folder / "study_size.csv").set_index(["setting", "attack"])
+  seen = []
+  for line in lines[: lines.index("")]:
+    name, _, *cells = [cell.partition("(")[0].strip() for cell in line.split("|")[1:-1]]
+    attack = "none" if name == "the same without attack" else "crpa"
+    setting = seen[-1][0] if attack == "none" else names[name.partition(":")[0]]
+    seen.append((setting, attack))
+    rounds = runs.loc[[seen[-1]]]
+    means = [rounds["attack_accuracy"][first : first + 20].mean() for first in (0, 20, 40)]
+    means += [rounds["attack_accuracy"].mean(), rounds["test_accuracy"][40:].mean()]
+    for cell, mean in zip(cells[:5] if len(rounds) > 20 else cells[:1], means, strict=False):
+      assert float(cell) == pytest.approx(mean, abs=0.00501)
+  assert set(seen) == set(runs.index)
+
+
 def test_what_repeated_runs_add_to_each_other():
   rows = [
     {"dataset": "mnist", "reconstruct": 4, "poison": 9, "seed": seed, "attack": attack,
