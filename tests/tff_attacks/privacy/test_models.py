@@ -65,6 +65,12 @@ class Remembering(layers.Layer):
     return inputs
 
 
+def called_in_inference():
+  inner = tf.keras.Sequential([layers.Input([4]), layers.Dense(3)], name="inner")
+  inputs = layers.Input([4])
+  return tf.keras.Model(inputs, inner(inputs, training=False))
+
+
 class Subclassed(tf.keras.Model):
   def __init__(self):
     super().__init__()
@@ -115,6 +121,7 @@ def test_what_no_clipping_bounds_is_refused(model, message):
     (sequential(sequential(layers.LayerNormalization(name="ln"))), "layer ln .* has no fast"),
     (used_twice(), "is used twice"),
     (shared_weight(), "layers share a weight"),
+    (called_in_inference(), "model inner in it is called with training="),
     (Subclassed(), "no functional or Sequential model"),
   ],
 )  # fmt: skip
