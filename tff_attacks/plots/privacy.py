@@ -78,7 +78,7 @@ def settings(summary: pd.DataFrame, folder: pathlib.Path) -> None:
     axis.set(ylabel=label, ylim=limits)
   axes[0, 0].plot([], [], "wD", markeredgecolor="black", label="without any attack")
   handles, labels = axes[0, 0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside lower center", ncols=5)
+  figure.legend(handles, labels, loc="outside lower center", ncols=1 + 2 * len(alphas))
   figure.suptitle(f"{summary['dataset'].iloc[0]}: CRPA under differential privacy")
   save(figure, folder, "settings")
 
