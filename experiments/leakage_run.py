@@ -157,7 +157,7 @@ class Observer:
       losses=found.losses,
     )
     plots.reconstructions(self._results.folder, victim)
-    row = _row(found, compared, data, setup, seconds) | {"steps": bar.n}
+    row = _row(found, compared, data, setup, seconds, bar.n)
     if interrupted:  # The best so far can be looked at; a resumed run begins this victim anew.
       print(f"After {row['steps']} steps: PSNR {row['psnr']:.1f} dB, SSIM {row['ssim']:.2f}.")
     else:
@@ -195,6 +195,7 @@ def _row(
   data: Images,
   setup: Setup,
   seconds: float,
+  steps: int,
 ) -> dict[str, float]:
   """A victim in scores.csv."""
   accuracy = guess_accuracy = np.nan
@@ -213,6 +214,7 @@ def _row(
     "copies": compared.found.copied * len(found.images),
     "images": len(data.images),
     "seconds": seconds,
+    "steps": steps,
   }
 
 

@@ -133,6 +133,8 @@ def test_a_trained_generator_serves_another_run_of_its_seed(tmp_path):
     np.load(tmp_path / "second" / "victim_0.npz") as other,
   ):
     np.testing.assert_array_equal(one["found"], other["found"])
+  (steps,) = pd.read_csv(tmp_path / "first" / "scores.csv")["steps"]
+  assert 20 < steps <= 40  # Evaluations, of which a generation has 18.
   # With another seed, the server's images might be a client's.
   refused = run(*options, "seed=1", f"start_from={tmp_path / 'first'}")
   assert refused.returncode == 2
