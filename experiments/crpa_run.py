@@ -10,7 +10,7 @@ import tensorflow as tf
 from experiments import crpa_setup, federated_run, judging, published
 from experiments.crpa_config import CRPAConfig
 from experiments.runtime_options import Runtime
-from tff_attacks import files, generation
+from tff_attacks import generation
 from tff_attacks.data import partition
 from tff_attacks.learning.process import ClientState
 from tff_attacks.metrics import classification, reconstruction
@@ -140,9 +140,7 @@ class Observer:
       "published_average_attack_accuracy": published.average_attack_accuracy(config),
     }
     if config.privacy != "none":
-      statement = self._setup.privacy.statement(config.rounds)
-      files.write_text(folder / "privacy.txt", statement)
-      print(statement)
+      federated_run.release_privacy(folder, self._setup.privacy.statement(config.rounds))
       summary["noise_multiplier"] = self._setup.privacy.mechanism.noise_multiplier
     if config.attack != "none":
       adversary = progress.clients[self._setup.split.adversary]

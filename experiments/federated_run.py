@@ -1,5 +1,6 @@
 """From the first round to the summary: what every federated experiment does."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import tensorflow_federated as tff
 
 from experiments import program, report
 from experiments.runtime_options import Runtime
+from tff_attacks import files
 from tff_attacks.data.datasets import Images
 from tff_attacks.learning.process import ClientState, ServerState
 from tff_attacks.simulation import checkpoints as checkpoints_lib
@@ -96,6 +98,12 @@ def run(
   print(summary["in_words"])
   print(f"Report: {report.write(results.folder)}")
   return program.INTERRUPTED if progress.interrupted else 0
+
+
+def release_privacy(folder: pathlib.Path, statement: str) -> None:
+  """Keeps and says what a run's noise proves."""
+  files.write_text(folder / "privacy.txt", statement)
+  print(statement)
 
 
 def rejected(played: loop.Round, malicious: np.ndarray) -> dict[str, int]:

@@ -30,9 +30,10 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
   """
   from tff_attacks.metrics import leakage  # With TensorFlow, which takes seconds.
 
+  groups = list(summary.groupby(["attack", "model", "setting", "partition"], sort=False))
   rows = [
     _cell(attack, model, setting, partition, runs, agreement)
-    for (attack, model, setting, partition), runs in _grouped(summary)
+    for (attack, model, setting, partition), runs in groups
   ]
   head = (
     "attack", "model", "setting", "partition", "runs", "images", "PSNR", "of a guess", "SSIM",
@@ -43,7 +44,7 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
   compared = agreed.count("yes") + agreed.count("no")
   elsewhere = sum(
     bool(row[-1]) and (runs["dataset"] != published(attack, setting).data).any()
-    for row, ((attack, _, setting, _), runs) in zip(rows, _grouped(summary), strict=True)
+    for row, ((attack, _, setting, _), runs) in zip(rows, groups, strict=True)
   )
   return [
     "# Reconstructions by a curious server",
@@ -65,10 +66,6 @@ def describe(summary: pd.DataFrame, agreement: bool = True) -> list[str]:
 def _largest(summary: pd.DataFrame, *columns: str) -> float:
   """Of all runs; 0 if none has a score."""
   return summary.reindex(columns=columns).max().fillna(0).max()
-
-
-def _grouped(summary: pd.DataFrame) -> pd.api.typing.DataFrameGroupBy:
-  return summary.groupby(["attack", "model", "setting", "partition"], sort=False)
 
 
 def _cell(

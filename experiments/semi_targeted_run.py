@@ -12,7 +12,7 @@ from experiments import client_privacy, federated_run, program, semi_targeted_ta
 from experiments import semi_targeted_setup as setup_lib
 from experiments.runtime_options import Runtime
 from experiments.semi_targeted_config import NO_TARGET, SemiTargetedConfig
-from tff_attacks import files, keras_state
+from tff_attacks import keras_state
 from tff_attacks.metrics import classification, semi_targeted
 from tff_attacks.plots import semi_targeted as plots
 from tff_attacks.simulation import checkpoints as checkpoints_lib
@@ -229,8 +229,7 @@ class Observer:
     its_targets = {source: int(best[f"target_{source}"]) for source in config.sources}
     plots.draw_all(folder, config.sources)
     if statement := self._privacy.statement(config.rounds):
-      files.write_text(folder / "privacy.txt", statement)
-      print(statement)
+      federated_run.release_privacy(folder, statement)
     return {
       **metrics.drop(columns="seconds").tail(1).to_dict("records")[0],
       "best_ata": best["ata"],

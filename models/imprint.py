@@ -58,11 +58,12 @@ def imprint(
     rows = _equal_rows if small else constant(1 / gain)
     images = layers.Dense(size, kernel_initializer=rows)(active)
     images = layers.Reshape(image_shape)(images)
-    for layer, weights in _parts(model):
+    for layer in _parts(model):
       images = layer(images)
-      if weights is not None:
-        layer.set_weights(weights)
-    return tf.keras.Model(inputs, images)
+    whole = tf.keras.Model(inputs, images)
+    if tf.executing_eagerly():  # In a graph weights have no values, and are assigned later.
+      whole.set_weights([*whole.get_weights()[:NUM_ARRAYS], *model.get_weights()])
+    return whole
 
   return build
 
@@ -74,20 +75,8 @@ def _equal_rows(shape, dtype=None):
   return tf.repeat(row, shape[0], axis=0)
 
 
-def _parts(
-  model: tf.keras.Model,
-) -> list[tuple[tf.keras.layers.Layer, list[np.ndarray] | None]]:
-  """Of a sequential model new layers, so that attacks on the last one still find it.
-
-  Each with the weights that it is to get: they may be pretrained. In a graph they have no values,
-  and are assigned later.
-  """
+def _parts(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+  """Of a sequential model new layers, so that attacks on the last one still find it."""
   if not isinstance(model, tf.keras.Sequential):
-    return [(model, None)]
-  return [
-    (
-      type(layer).from_config(layer.get_config()),
-      layer.get_weights() if tf.executing_eagerly() else None,
-    )
-    for layer in model.layers
-  ]
+    return [model]
+  return [type(layer).from_config(layer.get_config()) for layer in model.layers]

@@ -31,7 +31,7 @@ Infer = Callable[[tf.keras.Model, Observation, int], np.ndarray]
 _DUMMIES = 256
 _DRAWS = 1000
 _POINTS = 11
-_REPEATS = 4
+_REPEATS = 5
 _BATCH = 256
 """Images at a time: the features of all that a server has might not fit in memory."""
 
@@ -153,7 +153,7 @@ def rlu(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarra
     speeds = np.linalg.norm(shares @ outputs - shares, axis=1)
     times = 1 / np.maximum(speeds, 1e-3)
     times /= times.sum()
-  return _solve(np.tensordot(times, outputs, 1), bias, observation.num_samples)
+  return counts
 
 
 def given(model: tf.keras.Model, observation: Observation, seed: int) -> np.ndarray:
